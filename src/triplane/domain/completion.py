@@ -1,0 +1,153 @@
+"""What is asked of an engine: messages, tools, sampling. The gateway's input, engine-neutral.
+
+The shapes are those of OpenAI's chat completions (platform.openai.com/docs/api-reference/chat), because
+that is the wire the whole field speaks; an engine of another wire translates in its own file.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class TextPart(msgspec.Struct, frozen=True, tag="text", forbid_unknown_fields=True):
+    text: str
+
+
+class ImageUrl(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(msgspec.Struct, frozen=True, tag="image_url", forbid_unknown_fields=True):
+    image_url: ImageUrl
+
+
+ContentPart = TextPart | ImagePart
+Content = str | list[ContentPart]
+
+
+class FunctionCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A call that the model asks for. `arguments` is JSON text as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One message of a prompt. An assistant's `content` may be None when it only calls tools."""
+
+    role: Role
+    content: Content | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+def text_of(content: Content | None) -> str:
+    """The text of a content, its parts joined; images have none."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "".join(part.text for part in content if isinstance(part, TextPart))
+
+
+class FunctionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A tool's function. `parameters` is a JSON Schema."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    function: FunctionSpec
+    type: Literal["function"]
+
+
+class NamedFunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+
+
+class NamedTool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    function: NamedFunction
+    type: Literal["function"]
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedTool
+
+
+class JsonSchema(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    name: str
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextFormat(msgspec.Struct, frozen=True, tag="text", forbid_unknown_fields=True):
+    pass
+
+
+class JsonObjectFormat(msgspec.Struct, frozen=True, tag="json_object", forbid_unknown_fields=True):
+    pass
+
+
+class JsonSchemaFormat(msgspec.Struct, frozen=True, tag="json_schema", forbid_unknown_fields=True):
+    json_schema: JsonSchema
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How tokens are chosen and when to stop. None leaves it to the engine."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+
+class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One request to the gateway.
+
+    `request_id` names it in logs, traces and metering. `cache_salt` keeps one tenant's prefix cache from
+    another's. With `continue_final_message` the last message is an assistant's and the engine goes on
+    from its last token instead of answering it.
+    """
+
+    request_id: str
+    model: str
+    messages: list[Message]
+    sampling: Sampling = Sampling()
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    cache_salt: str | None = None
+    continue_final_message: bool = False
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway can serve. `context_length` in tokens, prompt and answer together."""
+
+    id: str
+    context_length: int
+    owned_by: str
+    created: int = 0
+    supports_tools: bool = True
+    supports_images: bool = False
+    supports_continuation: bool = False

@@ -1,0 +1,114 @@
+"""Conversations, their messages and turns, as the store keeps them and the API shows them."""
+
+from datetime import datetime
+
+import msgspec
+
+from triplane.domain.completion import Content, Message, Role, ToolCall
+from triplane.domain.events import FinishReason, TurnStatus, Usage
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks. Every query carries `tenant_id`; what a user owns is checked by `user_id` too."""
+
+    tenant_id: str
+    user_id: str
+    is_admin: bool = False
+    api_key_id: str | None = None
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """`window_from_seq`: the first message that still goes into the prompt verbatim."""
+
+    id: str
+    title: str | None
+    created_at: datetime
+    updated_at: datetime
+    last_seq: int = 0
+    window_from_seq: int = 1
+    metadata: dict[str, str] = {}
+
+
+class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message row. `seq` is unique and gap-free in its conversation, from 1.
+
+    `token_count` is the engine's own count of the message in its template, None until known.
+    """
+
+    id: str
+    seq: int
+    role: Role
+    content: Content | None
+    status: TurnStatus
+    created_at: datetime
+    parent_id: str | None = None
+    turn_id: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    model: str | None = None
+    finish_reason: FinishReason | None = None
+    token_count: int | None = None
+
+    def as_prompt(self) -> Message:
+        """The message as the engine sees it."""
+        return Message(
+            role=self.role, content=self.content, tool_calls=self.tool_calls, tool_call_id=self.tool_call_id
+        )
+
+
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that a turn brings in: the user's text, or the results of tools."""
+
+    id: str
+    message: Message
+    token_count: int | None = None
+
+
+class OpenedTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """What opening a turn gives. With `created` False the request id was known: this is that turn.
+
+    `parent_id` is the message that the input follows (None in an empty conversation), `message_id` the
+    assistant's draft. `input_messages` are the new rows with their `seq`.
+    """
+
+    turn_id: str
+    conversation: Conversation
+    message_id: str
+    parent_id: str | None
+    input_messages: list[StoredMessage]
+    draft_seq: int
+    status: TurnStatus
+    created_at: datetime
+    created: bool
+
+
+class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn as it stands in the store, with the answer so far."""
+
+    id: str
+    conversation_id: str
+    message_id: str
+    model: str
+    status: TurnStatus
+    created_at: datetime
+    content: str
+    tool_calls: list[ToolCall] | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage = Usage()
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One append-only line of the bill: what one completion cost in tokens."""
+
+    id: str
+    tenant_id: str
+    user_id: str
+    request_id: str
+    model: str
+    engine: str
+    usage: Usage
+    conversation_id: str | None = None
+    turn_id: str | None = None
+    api_key_id: str | None = None

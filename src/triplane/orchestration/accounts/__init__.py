@@ -1,0 +1,1 @@
+"""Who asks: sign-in links, sessions, API keys. As little as is safe."""

@@ -1,0 +1,60 @@
+"""What accounts need of the store."""
+
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from triplane.domain.conversation import Principal
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as it may be shown again: never the secret, only how it begins."""
+
+    id: str
+    name: str
+    prefix: str
+    created_at: datetime
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    tenant_id: str
+    name: str
+    is_admin: bool
+
+
+class AccountStore(Protocol):
+    """All secrets arrive hashed (SHA-256 of 256 random bits: nothing to guess, so no slow hash)."""
+
+    async def ensure_first_administrator(self) -> User:
+        """The first administrator of the first tenant, made if there is none."""
+        ...
+
+    async def add_sign_in_link(self, user: User, token_sha256: bytes, expires_at: datetime) -> None: ...
+
+    async def redeem_sign_in_link(self, token_sha256: bytes) -> User | None:
+        """The link's user, once: a second call, or one after its expiry, gives None."""
+        ...
+
+    async def add_session(self, user: User, session_id: str, expires_at: datetime) -> None: ...
+
+    async def find_session(self, session_id: str) -> User | None:
+        """The user of a session that is neither expired nor ended."""
+        ...
+
+    async def end_session(self, session_id: str) -> None: ...
+
+    async def add_api_key(self, who: Principal, key: ApiKey, secret_sha256: bytes) -> None: ...
+
+    async def find_api_key(self, secret_sha256: bytes) -> Principal | None:
+        """The owner of a key that isn't revoked; notes its use (at most once a minute)."""
+        ...
+
+    async def list_api_keys(self, who: Principal) -> list[ApiKey]: ...
+
+    async def revoke_api_key(self, who: Principal, key_id: str) -> None:
+        """Raises NotFound."""
+        ...

@@ -1,0 +1,191 @@
+"""What a turn needs of the outside world, as Protocols. `main` passes the real parts in.
+
+Errors: every method may raise `StoreUnavailable` (stores) or a `DependencyFailed` (gateway); what else
+it raises stands in its docstring. A conversation or turn of another tenant or user is `NotFound`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from triplane.domain.completion import CompletionRequest, Message, ModelCard, ToolCall
+from triplane.domain.conversation import (
+    Conversation,
+    NewMessage,
+    OpenedTurn,
+    Principal,
+    StoredMessage,
+    TurnRecord,
+    UsageEvent,
+)
+from triplane.domain.events import EngineEvent, FinishReason, LogEntry, TurnError, TurnStatus, Usage
+
+
+class Completion(Protocol):
+    """A completion that runs: iterate it for its events, close it to stop the engine's work at once.
+
+    Close it in every case (`contextlib.aclosing`); closing twice is harmless. `usage` and `engine` may be
+    read at any time and hold, after the end or the close, what the engine has computed.
+    """
+
+    @property
+    def usage(self) -> Usage: ...
+
+    @property
+    def engine(self) -> str: ...
+
+    def __aiter__(self) -> AsyncIterator[EngineEvent]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Gateway(Protocol):
+    async def complete(self, request: CompletionRequest) -> Completion:
+        """Route the request to an engine; returns when the engine has taken it (`Started` comes first).
+
+        Raises ModelNotFound, ContextTooLong, InvalidRequest, Overloaded, EngineUnavailable. What fails
+        after the first event arrives as `Failed`.
+        """
+        ...
+
+    async def count_tokens(self, model: str, messages: Sequence[Message]) -> list[int]:
+        """The tokens of each message within the model's chat template, by the engine's own tokenizer."""
+        ...
+
+    async def models(self) -> list[ModelCard]: ...
+
+    async def model(self, model_id: str) -> ModelCard:
+        """Raises ModelNotFound."""
+        ...
+
+
+class NewTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """What opening a turn writes. `request_id` dedupes per user; `body_sha256` tells a reused id apart.
+
+    `parent_id` is the message that the new ones answer; None takes the conversation's active leaf.
+    """
+
+    turn_id: str
+    request_id: str
+    body_sha256: bytes
+    conversation_id: str
+    model: str
+    messages: list[NewMessage]
+    draft_id: str
+    parent_id: str | None = None
+    provisional_title: str | None = None
+
+
+class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a turn ended: its assistant row, its state and its bill, written together."""
+
+    turn_id: str
+    conversation_id: str
+    message_id: str
+    status: TurnStatus
+    content: str
+    tool_calls: list[ToolCall] | None
+    finish_reason: FinishReason | None
+    token_count: int | None
+    usage_event: UsageEvent | None
+    error: TurnError | None = None
+    window_from_seq: int | None = None
+    wants_title: bool = False
+
+
+class TurnStore(Protocol):
+    async def open(self, who: Principal, new: NewTurn) -> OpenedTurn:
+        """Write turn, input rows and draft, or find the turn of a known request id: one round trip.
+
+        Raises NotFound (conversation, or `parent_id` not in it), IdempotencyKeyReused (other body).
+        """
+        ...
+
+    async def checkpoint(self, who: Principal, turn_id: str, message_id: str, content: str) -> None:
+        """Save the draft's text so far. Does nothing once the turn has ended."""
+        ...
+
+    async def finish(self, who: Principal, result: TurnResult) -> bool:
+        """End the turn: one round trip. False, with nothing written, if it had ended already."""
+        ...
+
+    async def get(self, who: Principal, turn_id: str) -> TurnRecord: ...
+
+
+class ConversationStore(Protocol):
+    async def create(
+        self, who: Principal, title: str | None, metadata: dict[str, str], items: Sequence[Message]
+    ) -> Conversation: ...
+
+    async def get(self, who: Principal, conversation_id: str) -> Conversation: ...
+
+    async def list_page(
+        self, who: Principal, after: str | None, limit: int
+    ) -> tuple[list[Conversation], bool]:
+        """Newest activity first, from behind the conversation `after`; and whether there are more."""
+        ...
+
+    async def update(
+        self, who: Principal, conversation_id: str, title: str | None, metadata: dict[str, str] | None
+    ) -> Conversation:
+        """Change what is given; None leaves it."""
+        ...
+
+    async def set_generated_title(self, tenant_id: str, conversation_id: str, title: str) -> bool:
+        """Set a title unless a person has named the conversation meanwhile."""
+        ...
+
+    async def delete(self, who: Principal, conversation_id: str) -> None:
+        """Leave a tombstone. From then on the conversation is NotFound."""
+        ...
+
+    async def messages(
+        self, who: Principal, conversation_id: str, after_seq: int, limit: int
+    ) -> tuple[list[StoredMessage], bool]:
+        """Oldest first, from behind `after_seq`; and whether there are more."""
+        ...
+
+    async def path(
+        self, who: Principal, conversation_id: str, leaf_id: str, from_seq: int
+    ) -> list[StoredMessage]:
+        """The messages from `leaf_id` up its parents to `from_seq`, oldest first."""
+        ...
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """The messages that a prompt is built from, oldest first, ending in the message `leaf_id`."""
+
+    leaf_id: str
+    messages: list[StoredMessage]
+
+
+class HotWindow(Protocol):
+    """A cache: losing it costs one query. A method that can't reach Redis answers as if empty."""
+
+    async def get(self, tenant_id: str, conversation_id: str) -> Window | None: ...
+
+    async def put(self, tenant_id: str, conversation_id: str, window: Window) -> None: ...
+
+    async def drop(self, tenant_id: str, conversation_id: str) -> None: ...
+
+
+class ReplayLog(Protocol):
+    """Each turn's events in order, kept for a while after its end. Positions count from 1."""
+
+    async def append(self, tenant_id: str, turn_id: str, entries: Sequence[LogEntry]) -> None:
+        """Store the entries, then hand them to the followers."""
+        ...
+
+    def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
+        """Every entry behind position `after`, those to come included; ends after `TurnEnded`.
+
+        Ends without `TurnEnded` if the log is gone: the turn's row has the answer then.
+        """
+        ...
+
+
+class UsageStore(Protocol):
+    async def record(self, event: UsageEvent) -> None:
+        """Append one usage event; the same id twice is one event."""
+        ...

@@ -1,0 +1,112 @@
+"""The settings: one frozen tree, read once from the environment. A bad value stops the start.
+
+Only `main` and the command line read this; rooms get the parts they need as arguments.
+`docs/operations.md` lists the variables for operators.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+
+class SettingsError(Exception):
+    """A variable has a value that can't be used; the message names it and says what would do."""
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`url` None runs the embedded llama.cpp engine; else any OpenAI-compatible base URL (`…/v1`).
+
+    `context_length` is tokens for one stream; `parallel` streams run at once in the embedded engine.
+    """
+
+    url: str | None
+    api_key: str | None
+    model: str
+    context_length: int
+    parallel: int
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses that are None mean the embedded server, which `triplane serve` starts."""
+
+    host: str
+    port: int
+    data_dir: Path
+    database_url: str | None
+    database_pooled: bool
+    redis_url: str | None
+    objects_url: str | None
+    engine: EngineSettings
+    workers: int
+    max_body_bytes: int
+    secret: str | None
+    public_url: str | None
+    log_level: str
+    otlp_endpoint: str | None
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of this environment. Raises SettingsError."""
+    return Settings(
+        host=environment.get("TRIPLANE_HOST", "127.0.0.1"),
+        port=_whole_number(environment, "TRIPLANE_PORT", 8400, 0, 65535),
+        data_dir=_data_dir(environment),
+        database_url=_address(environment, "TRIPLANE_DATABASE_URL", ("postgresql://", "postgres://")),
+        database_pooled=_switch(environment, "TRIPLANE_DATABASE_POOLED"),
+        redis_url=_address(environment, "TRIPLANE_REDIS_URL", ("redis://", "rediss://", "unix://")),
+        objects_url=_address(environment, "TRIPLANE_OBJECTS_URL", ("s3://", "gs://", "az://", "file://")),
+        engine=EngineSettings(
+            url=_address(environment, "TRIPLANE_ENGINE_URL", ("http://", "https://")),
+            api_key=environment.get("TRIPLANE_ENGINE_API_KEY"),
+            model=environment.get("TRIPLANE_MODEL", "smollm2"),
+            context_length=_whole_number(environment, "TRIPLANE_ENGINE_CONTEXT", 8192, 512, 10_000_000),
+            parallel=_whole_number(environment, "TRIPLANE_ENGINE_PARALLEL", 4, 1, 256),
+        ),
+        workers=_whole_number(environment, "TRIPLANE_WORKERS", 1, 1, 256),
+        max_body_bytes=_whole_number(environment, "TRIPLANE_MAX_BODY_BYTES", 4 * 2**20, 1024, 2**31),
+        secret=environment.get("TRIPLANE_SECRET"),
+        public_url=_address(environment, "TRIPLANE_PUBLIC_URL", ("http://", "https://")),
+        log_level=_one_of(environment, "TRIPLANE_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+        otlp_endpoint=_address(environment, "OTEL_EXPORTER_OTLP_ENDPOINT", ("http://", "https://")),
+    )
+
+
+def _data_dir(environment: Mapping[str, str]) -> Path:
+    chosen = environment.get("TRIPLANE_DATA_DIR")
+    return Path(chosen).expanduser().resolve() if chosen else Path(platformdirs.user_data_dir("triplane"))
+
+
+def _whole_number(environment: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = environment.get(name)
+    if text is None:
+        return default
+    try:
+        number = int(text)
+    except ValueError:
+        raise SettingsError(f"{name} is {text!r}: write a whole number.") from None
+    if not low <= number <= high:
+        raise SettingsError(f"{name} is {number}: it must lie between {low} and {high}.")
+    return number
+
+
+def _address(environment: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str | None:
+    text = environment.get(name)
+    if not text:
+        return None
+    if not text.startswith(schemes):
+        raise SettingsError(f"{name} must start with {' or '.join(schemes)}.")
+    return text
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    return _one_of(environment, name, "0", ("0", "1", "false", "true")) in ("1", "true")
+
+
+def _one_of(environment: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    text = environment.get(name, default).lower()
+    if text not in choices:
+        raise SettingsError(f"{name} is {text!r}: choose one of {', '.join(choices)}.")
+    return text
