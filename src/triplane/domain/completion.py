@@ -125,7 +125,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     """One request to the gateway.
 
     `request_id` names it in logs, traces and metering. `cache_salt` keeps one tenant's prefix cache from
-    another's. With `continue_final_message` the last message is an assistant's and the engine goes on
+    another's; `user` is the caller's own name for an end user, passed on as it came. With `continue_final_message` the last message is an assistant's and the engine goes on
     from its last token instead of answering it.
     """
 
@@ -137,6 +137,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    user: str | None = None
     cache_salt: str | None = None
     continue_final_message: bool = False
 

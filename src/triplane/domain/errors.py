@@ -128,3 +128,18 @@ class StreamStalled(DependencyFailed):
 
 class StoreUnavailable(DependencyFailed):
     code = "store_unavailable"
+
+
+def error_from_code(code: str, message: str) -> TriplaneError:
+    """The error that a stored or streamed `code` stands for, such as that of a turn which has failed."""
+    kind = _by_code(TriplaneError).get(code, TriplaneError)
+    if issubclass(kind, Busy):
+        return kind(message, retry_after_s=1.0)
+    return kind(message)
+
+
+def _by_code(kind: type[TriplaneError]) -> dict[str, type[TriplaneError]]:
+    found = {kind.code: kind} if "code" in vars(kind) else {}
+    for child in kind.__subclasses__():
+        found |= _by_code(child)
+    return found

@@ -78,7 +78,10 @@ class NewTurn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a turn ended: its assistant row, its state and its bill, written together."""
+    """How a turn ended: its assistant row, its state and its bill, written together.
+
+    `title_job` is the payload of a `generate_title` job to enqueue in the same transaction.
+    """
 
     turn_id: str
     conversation_id: str
@@ -91,7 +94,7 @@ class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
     usage_event: UsageEvent | None
     error: TurnError | None = None
     window_from_seq: int | None = None
-    wants_title: bool = False
+    title_job: bytes | None = None
 
 
 class TurnStore(Protocol):
@@ -171,7 +174,18 @@ class HotWindow(Protocol):
 
 
 class ReplayLog(Protocol):
-    """Each turn's events in order, kept for a while after its end. Positions count from 1."""
+    """Each turn's events in order, kept for a while after its end. Positions count from 1.
+
+    The log's own store being away is no error: whoever follows in the owner's process misses nothing.
+    """
+
+    def open(self, tenant_id: str, turn_id: str) -> None:
+        """Begin the log of a turn that this process runs."""
+        ...
+
+    def close(self, tenant_id: str, turn_id: str) -> None:
+        """The turn runs here no longer: release its followers."""
+        ...
 
     async def append(self, tenant_id: str, turn_id: str, entries: Sequence[LogEntry]) -> None:
         """Store the entries, then hand them to the followers."""
@@ -180,7 +194,7 @@ class ReplayLog(Protocol):
     def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
         """Every entry behind position `after`, those to come included; ends after `TurnEnded`.
 
-        Ends without `TurnEnded` if the log is gone: the turn's row has the answer then.
+        Ends without it when nothing has come for a while: the log may be gone, and the turn's row knows.
         """
         ...
 

@@ -1,0 +1,95 @@
+"""Titles of conversations: at once from the user's words, a little later from the model."""
+
+import re
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from triplane.domain.completion import CompletionRequest, Message, Sampling, text_of
+from triplane.domain.conversation import Principal, StoredMessage
+from triplane.domain.errors import NotFound
+from triplane.domain.events import Delta
+from triplane.domain.ids import new_id
+from triplane.orchestration.metering import usage_event
+from triplane.orchestration.ports import ConversationStore, Gateway, UsageStore
+
+_log = structlog.get_logger(__name__)
+
+MAX_TITLE_CHARACTERS = 60
+_EXCERPT_CHARACTERS = 600
+"""Of each message, what the model is shown: a title needs the gist, and a short prompt is quick."""
+
+
+class TitleJob(msgspec.Struct, frozen=True, kw_only=True):
+    tenant_id: str
+    user_id: str
+    conversation_id: str
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TitleDeps:
+    conversations: ConversationStore
+    gateway: Gateway
+    usage: UsageStore
+
+
+def provisional_title(message: Message) -> str | None:
+    """The beginning of the user's text, cut at a word; None if there is no text."""
+    words = re.sub(r"\s+", " ", text_of(message.content)).strip()
+    if len(words) <= MAX_TITLE_CHARACTERS:
+        return words or None
+    cut = words[:MAX_TITLE_CHARACTERS]
+    return (cut[: cut.rfind(" ")] if " " in cut else cut) + "…"
+
+
+_INSTRUCTION = "Write a title of two to six words for this text. Answer with the title alone."
+_EXAMPLES = [
+    Message(role="user", content="how do i get red wine out of a white shirt?"),
+    Message(role="assistant", content="Removing red wine stains"),
+    Message(role="user", content="Write a Python function that sorts a list of dates"),
+    Message(role="assistant", content="Sorting dates in Python"),
+]
+
+
+async def generate_title(job: TitleJob, deps: TitleDeps) -> None:
+    """Ask the model for a title and set it, unless it is no title or a person named the conversation."""
+    who = Principal(tenant_id=job.tenant_id, user_id=job.user_id)
+    try:
+        rows, _ = await deps.conversations.messages(who, job.conversation_id, 0, 2)
+    except NotFound:
+        return  # deleted meanwhile
+    request = _request(job, rows)
+    completion = await deps.gateway.complete(request)
+    async with aclosing(completion):
+        answer = "".join([event.text async for event in completion if isinstance(event, Delta)])
+    await deps.usage.record(usage_event(who, request, completion, conversation_id=job.conversation_id))
+    title = _as_title(answer)
+    if title:
+        await deps.conversations.set_generated_title(job.tenant_id, job.conversation_id, title)
+    _log.info("title generated", conversation_id=job.conversation_id, accepted=title is not None)
+
+
+def _request(job: TitleJob, rows: list[StoredMessage]) -> CompletionRequest:
+    asked = next((text_of(row.content) for row in rows if row.role == "user"), "")
+    return CompletionRequest(
+        request_id=new_id("req"),
+        model=job.model,
+        messages=[
+            Message(role="system", content=_INSTRUCTION),
+            *_EXAMPLES,
+            Message(role="user", content=asked[:_EXCERPT_CHARACTERS]),
+        ],
+        sampling=Sampling(max_tokens=16, temperature=0.0, stop=["\n"]),
+        cache_salt=job.tenant_id,
+    )
+
+
+def _as_title(answer: str) -> str | None:
+    """The model's answer as a title, or None if it is a sentence, a list or nothing."""
+    title = answer.strip().strip("\"'`*#").removeprefix("Title:").strip().rstrip(".")
+    if not 3 <= len(title) <= MAX_TITLE_CHARACTERS or len(title.split()) > 8:
+        return None
+    return title

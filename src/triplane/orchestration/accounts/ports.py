@@ -33,6 +33,10 @@ class AccountStore(Protocol):
         """The first administrator of the first tenant, made if there is none."""
         ...
 
+    async def user(self, who: Principal) -> User:
+        """The user that `who` is. Raises NotFound."""
+        ...
+
     async def add_sign_in_link(self, user: User, token_sha256: bytes, expires_at: datetime) -> None: ...
 
     async def redeem_sign_in_link(self, token_sha256: bytes) -> User | None:

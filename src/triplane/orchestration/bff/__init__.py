@@ -1,0 +1,1 @@
+"""The HTTP face: routes that parse, call and present. Imported by `main` alone."""

@@ -1,0 +1,38 @@
+# make serve starts the product; make test runs every check. Both install what they need first.
+# Settings are environment variables: TRIPLANE_HOST, TRIPLANE_PORT, TRIPLANE_DATA_DIR (docs/operations.md).
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test install web lint bench lock clean
+
+help:
+	@echo "make serve    install what is needed, start everything, print the address and a sign-in link"
+	@echo "make test     install what is needed, run every test"
+	@echo "make lint     style, types and import rules only"
+	@echo "make bench    measure the planes against the bare engine"
+	@echo "make install  the Python environment in .venv; make web: the page; make lock: pin anew"
+	@echo "make clean    remove what make has built (your data stays)"
+
+serve: install
+	@scripts/web --optional
+	@exec .venv/bin/triplane serve
+
+test: install
+	@scripts/test
+
+lint: install
+	@scripts/lint
+
+bench: install
+	@exec .venv/bin/python -m bench
+
+install:
+	@scripts/install
+
+web:
+	@scripts/web
+
+lock:
+	@scripts/lock
+
+clean:
+	@scripts/clean

@@ -1,0 +1,90 @@
+"""Browser sessions: a one-time link begins one, a signed cookie carries it, the store can end it."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import msgspec
+
+from triplane.domain.conversation import Principal
+from triplane.domain.ids import is_id, new_id
+from triplane.orchestration.accounts.ports import AccountStore, User
+from triplane.orchestration.accounts.secrets import new_secret, sha256_of
+
+LINK_LIFETIME = timedelta(minutes=30)
+SESSION_LIFETIME = timedelta(days=30)
+_ALGORITHM = "HS256"
+
+
+class SignInLink(msgspec.Struct, frozen=True, kw_only=True):
+    """The token of a link `…/sign-in?token=…`; it works once, until it expires."""
+
+    token: str
+    expires_at: datetime
+
+
+class NewSession(msgspec.Struct, frozen=True, kw_only=True):
+    user: User
+    cookie: str
+    expires_at: datetime
+
+
+def principal_of(user: User) -> Principal:
+    return Principal(tenant_id=user.tenant_id, user_id=user.id, is_admin=user.is_admin)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """`secret` signs the cookies: changing it signs everybody out."""
+
+    store: AccountStore
+    secret: str
+    now: Callable[[], datetime] = _now
+
+    async def make_sign_in_link(self) -> SignInLink:
+        """A link for the first administrator, who is made if there is none."""
+        user = await self.store.ensure_first_administrator()
+        link = SignInLink(token=new_secret(), expires_at=self.now() + LINK_LIFETIME)
+        await self.store.add_sign_in_link(user, sha256_of(link.token), link.expires_at)
+        return link
+
+    async def redeem(self, token: str) -> NewSession | None:
+        """A session for the link's user; None for a link that is unknown, used or expired."""
+        user = await self.store.redeem_sign_in_link(sha256_of(token))
+        if user is None:
+            return None
+        session_id, expires_at = new_id("session"), self.now() + SESSION_LIFETIME
+        await self.store.add_session(user, session_id, expires_at)
+        claims = {"jti": session_id, "exp": int(expires_at.timestamp())}
+        return NewSession(
+            user=user, cookie=jwt.encode(claims, self._key(), _ALGORITHM), expires_at=expires_at
+        )
+
+    async def find(self, cookie: str) -> User | None:
+        """The user of a cookie that we signed and whose session is neither expired nor ended."""
+        session_id = self._session_id(cookie)
+        return await self.store.find_session(session_id) if session_id else None
+
+    async def end(self, cookie: str) -> None:
+        session_id = self._session_id(cookie)
+        if session_id:
+            await self.store.end_session(session_id)
+
+    def _key(self) -> bytes:
+        return hashlib.sha256(b"triplane session cookie\0" + self.secret.encode()).digest()
+
+    def _session_id(self, cookie: str) -> str | None:
+        try:
+            claims = jwt.decode(
+                cookie, self._key(), algorithms=[_ALGORITHM], options={"require": ["jti", "exp"]}
+            )
+        except jwt.InvalidTokenError:
+            return None
+        session_id = str(claims["jti"])
+        return session_id if is_id("session", session_id) else None

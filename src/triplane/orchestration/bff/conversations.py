@@ -1,0 +1,240 @@
+"""Conversations and their messages, with the shapes of OpenAI's Conversations API."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import HttpMethod, delete, get, post, route
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+
+from triplane.domain.completion import Content, Message, Role, TextPart, ToolCall
+from triplane.domain.conversation import Conversation, StoredMessage
+from triplane.domain.errors import InvalidRequest, NotFound
+from triplane.domain.events import FinishReason, TurnStatus
+from triplane.domain.ids import is_id
+from triplane.orchestration.bff.deps import Deps
+from triplane.orchestration.bff.errors import documented
+from triplane.orchestration.bff.pages import Deleted, Page, page_of
+from triplane.orchestration.bff.request import StrictRequest
+
+_LARGEST_SEQ = 2**31 - 1
+
+Title = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Metadata = Annotated[
+    dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]],
+    msgspec.Meta(max_length=16),
+]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class InputText(msgspec.Struct, frozen=True, tag="input_text", forbid_unknown_fields=True):
+    text: Text
+
+
+class OutputText(msgspec.Struct, frozen=True, tag="output_text", forbid_unknown_fields=True):
+    """`annotations` may be sent back as they came from us: empty."""
+
+    text: Text
+    annotations: Annotated[list[Any], msgspec.Meta(max_length=0)] = []
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A message that the conversation begins with."""
+
+    type: Literal["message"] = "message"
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Text | Annotated[list[InputText | OutputText], msgspec.Meta(min_length=1)]
+
+
+class NewConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    title: Title | None = None
+    metadata: Metadata | None = None
+    items: Annotated[list[Item], msgspec.Meta(max_length=100)] | None = None
+
+
+class ConversationChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is left out stays as it is."""
+
+    title: Title | None = None
+    metadata: Metadata | None = None
+
+
+class ConversationObject(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in Unix seconds."""
+
+    id: str
+    object: Literal["conversation"] = "conversation"
+    title: str | None
+    created_at: int
+    updated_at: int
+    metadata: dict[str, str]
+
+
+class MessageObject(msgspec.Struct, frozen=True, kw_only=True):
+    """`seq` counts the conversation's messages from 1, without a gap."""
+
+    id: str
+    object: Literal["conversation.message"] = "conversation.message"
+    seq: int
+    role: Role
+    content: Content | None
+    status: TurnStatus
+    created_at: int
+    parent_id: str | None
+    turn_id: str | None
+    model: str | None
+    finish_reason: FinishReason | None
+    tool_calls: list[ToolCall] | None
+    tool_call_id: str | None
+
+
+@post(
+    "/v1/conversations",
+    tags=["Conversations"],
+    summary="Begin a conversation",
+    status_code=200,
+    responses=documented(400, 401, 403, 413, 415),
+)
+async def create_conversation(
+    request: StrictRequest, deps: Deps, data: NewConversation | None = None
+) -> ConversationObject:
+    new = data or NewConversation()
+    messages = [Message(role=item.role, content=_content_of(item)) for item in new.items or []]
+    created = await deps.conversations.create(
+        request.principal, _title(new.title), new.metadata or {}, messages
+    )
+    return _present(created)
+
+
+@get(
+    "/v1/conversations",
+    tags=["Conversations"],
+    summary="List conversations, newest activity first",
+    responses=documented(400, 401),
+)
+async def list_conversations(
+    request: StrictRequest,
+    deps: Deps,
+    limit: Annotated[int, Parameter(ge=1, le=100)] = 20,
+    after: str | None = None,
+) -> Page[ConversationObject]:
+    if after is not None and not is_id("conv", after):
+        raise InvalidRequest("after: this is not the id of a conversation.", param="after")
+    found, has_more = await deps.conversations.list_page(request.principal, after, limit)
+    return page_of([_present(one) for one in found], has_more=has_more)
+
+
+@get(
+    "/v1/conversations/{conversation_id:str}",
+    tags=["Conversations"],
+    summary="One conversation",
+    responses=documented(401, 404),
+)
+async def get_conversation(request: StrictRequest, deps: Deps, conversation_id: str) -> ConversationObject:
+    return _present(await deps.conversations.get(request.principal, _known(conversation_id)))
+
+
+@route(
+    "/v1/conversations/{conversation_id:str}",
+    http_method=[HttpMethod.POST, HttpMethod.PATCH],
+    tags=["Conversations"],
+    summary="Rename a conversation, change its metadata",
+    status_code=200,
+    responses=documented(400, 401, 403, 404, 413, 415),
+)
+async def update_conversation(
+    request: StrictRequest, deps: Deps, conversation_id: str, data: ConversationChange
+) -> ConversationObject:
+    changed = await deps.conversations.update(
+        request.principal, _known(conversation_id), _title(data.title), data.metadata
+    )
+    return _present(changed)
+
+
+@delete(
+    "/v1/conversations/{conversation_id:str}",
+    tags=["Conversations"],
+    summary="Delete a conversation",
+    status_code=200,
+    responses=documented(401, 403, 404),
+)
+async def delete_conversation(request: StrictRequest, deps: Deps, conversation_id: str) -> Deleted:
+    await deps.conversations.delete(request.principal, _known(conversation_id))
+    return Deleted(id=conversation_id, object="conversation.deleted")
+
+
+@get(
+    "/v1/conversations/{conversation_id:str}/messages",
+    tags=["Conversations"],
+    summary="A conversation's messages, oldest first",
+    responses=documented(400, 401, 404),
+)
+async def list_messages(
+    request: StrictRequest,
+    deps: Deps,
+    conversation_id: str,
+    limit: Annotated[int, Parameter(ge=1, le=1000)] = 100,
+    after: Annotated[int, Parameter(ge=0, le=_LARGEST_SEQ)] = 0,
+) -> Page[MessageObject]:
+    found, has_more = await deps.conversations.messages(
+        request.principal, _known(conversation_id), after, limit
+    )
+    return page_of([present_message(one) for one in found], has_more=has_more)
+
+
+def _known(conversation_id: str) -> str:
+    """What can't be an id can't exist: the store isn't asked."""
+    if not is_id("conv", conversation_id):
+        raise NotFound("There is no such conversation.")
+    return conversation_id
+
+
+def _title(title: str | None) -> str | None:
+    if title is None:
+        return None
+    if not title.strip():
+        raise InvalidRequest("title: write at least one letter.", param="title")
+    return title.strip()
+
+
+def _content_of(item: Item) -> Content:
+    if isinstance(item.content, str):
+        return item.content
+    return [TextPart(text=part.text) for part in item.content]
+
+
+def _present(conversation: Conversation) -> ConversationObject:
+    return ConversationObject(
+        id=conversation.id,
+        title=conversation.title,
+        created_at=int(conversation.created_at.timestamp()),
+        updated_at=int(conversation.updated_at.timestamp()),
+        metadata=conversation.metadata,
+    )
+
+
+def present_message(message: StoredMessage) -> MessageObject:
+    return MessageObject(
+        id=message.id,
+        seq=message.seq,
+        role=message.role,
+        content=message.content,
+        status=message.status,
+        created_at=int(message.created_at.timestamp()),
+        parent_id=message.parent_id,
+        turn_id=message.turn_id,
+        model=message.model,
+        finish_reason=message.finish_reason,
+        tool_calls=message.tool_calls,
+        tool_call_id=message.tool_call_id,
+    )
+
+
+CONVERSATION_HANDLERS: list[HTTPRouteHandler] = [
+    create_conversation,
+    list_conversations,
+    get_conversation,
+    update_conversation,
+    delete_conversation,
+    list_messages,
+]

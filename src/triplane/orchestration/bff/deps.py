@@ -1,0 +1,40 @@
+"""What the routes need, as one frozen value that `main` fills and handlers receive."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+
+from triplane.orchestration.accounts.api_keys import ApiKeys
+from triplane.orchestration.accounts.sessions import Sessions
+from triplane.orchestration.ports import ConversationStore, Gateway
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+Check = Callable[[], Awaitable[None]]
+"""Returns if a part can serve; raises if it can't. Its time is bounded by who calls it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppDeps:
+    """`web` answers every path that isn't the API's. `checks` are named for people: "PostgreSQL".
+
+    `metrics` gives Prometheus's text format.
+    """
+
+    conversations: ConversationStore
+    gateway: Gateway
+    sessions: Sessions
+    api_keys: ApiKeys
+    checks: Mapping[str, Check]
+    metrics: Callable[[], bytes]
+    web: ASGIApp
+    max_body_bytes: int
+    public_url: str | None = None
+
+
+# Litestar resolves two or more dependencies of a handler in a task group, which costs more than the whole
+# rest of a request: so there is one, and a handler takes no second.
+Deps = SkipValidation[NamedDependency[AppDeps]]

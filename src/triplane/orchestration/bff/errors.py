@@ -1,0 +1,175 @@
+"""The only table from error to HTTP status, and OpenAI's error shape for all of them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.openapi import ResponseSpec
+from litestar.types import ExceptionHandlersMap
+
+from triplane.domain import errors
+from triplane.orchestration.bff.scope import request_id_of
+
+AnyRequest = Request[Any, Any, Any]
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_S = 1
+"""For a 503 that nobody has computed a time for: a part is down, and may be back at any moment."""
+
+
+class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """`param` is the path of the field that is wrong; `code` is stable and for programs."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    """Every error of this API, also inside a stream that has begun."""
+
+    error: ErrorDetail
+
+
+class UnsupportedMediaType(errors.InvalidRequest):
+    """The body isn't JSON: a matter of HTTP, so the domain doesn't know it."""
+
+    code = "unsupported_media_type"
+
+
+# Looked up along the error's class hierarchy, so a new error takes its parent's line until it has its own.
+_STATUS: Mapping[type[BaseException], tuple[int, str]] = {
+    errors.TriplaneError: (500, "api_error"),
+    errors.Refused: (400, "invalid_request_error"),
+    UnsupportedMediaType: (415, "invalid_request_error"),
+    errors.BodyTooLarge: (413, "invalid_request_error"),
+    errors.Unauthenticated: (401, "authentication_error"),
+    errors.Forbidden: (403, "permission_error"),
+    errors.NotFound: (404, "not_found_error"),
+    errors.Conflict: (409, "conflict_error"),
+    errors.IdempotencyKeyReused: (422, "idempotency_error"),
+    errors.RateLimited: (429, "rate_limit_error"),
+    errors.Overloaded: (503, "overloaded_error"),
+    errors.DependencyFailed: (502, "api_error"),
+    errors.EngineUnavailable: (503, "api_error"),
+    errors.StoreUnavailable: (503, "api_error"),
+    errors.FirstTokenTimeout: (504, "api_error"),
+    errors.StreamStalled: (504, "api_error"),
+}
+
+
+def _row(error: errors.TriplaneError) -> tuple[int, str]:
+    return next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
+
+
+def status_of(error: errors.TriplaneError) -> int:
+    return _row(error)[0]
+
+
+def present_error(error: errors.TriplaneError) -> ErrorBody:
+    """The error as a client sees it, in a response or as an event of a stream."""
+    return ErrorBody(
+        error=ErrorDetail(message=error.message, type=_row(error)[1], param=error.param, code=error.code)
+    )
+
+
+def error_headers(error: errors.TriplaneError) -> dict[str, str]:
+    status = status_of(error)
+    if isinstance(error, errors.Busy):
+        return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
+    if status == 503:
+        return {"retry-after": str(RETRY_AFTER_S)}
+    if status == 401:
+        return {"www-authenticate": 'Bearer realm="triplane"'}
+    return {}
+
+
+def unexpected_error(error: BaseException, request_id: str) -> ErrorBody:
+    """What a client sees of an error that nobody foresaw; the log gets where it happened."""
+    log.error("unexpected error", request_id=request_id, exc_info=error)
+    return ErrorBody(
+        error=ErrorDetail(
+            message=f"Something went wrong on our side. Its request id is {request_id}.",
+            type="api_error",
+            code="internal_error",
+        )
+    )
+
+
+def _respond(body: ErrorBody, status: int, headers: Mapping[str, str]) -> Response[ErrorBody]:
+    return Response(
+        body,
+        status_code=status,
+        headers=dict(headers) | {"cache-control": "no-store"},
+        media_type="application/json",
+    )
+
+
+def _known(_: AnyRequest, error: errors.TriplaneError) -> Response[ErrorBody]:
+    return _respond(present_error(error), status_of(error), error_headers(error))
+
+
+def _http(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:
+    if error.status_code >= 500:
+        return _unexpected(request, error)
+    if isinstance(error, NotFoundException):
+        known: errors.TriplaneError = errors.NotFound("There is nothing at this path; see /openapi.json.")
+        return _known(request, known)
+    if isinstance(error, MethodNotAllowedException):
+        detail = ErrorDetail(
+            message="This path has no such method; see the Allow header.",
+            type="invalid_request_error",
+            code="method_not_allowed",
+        )
+        return _respond(ErrorBody(error=detail), 405, error.headers or {})
+    return _respond(_invalid(error), error.status_code, error.headers or {})
+
+
+def _invalid(error: HTTPException) -> ErrorBody:
+    """Litestar's refusal of a path or query parameter, or of the form of the request."""
+    first = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
+    param, message = first.get("key"), first.get("message", error.detail)
+    if param == "data":
+        param, message = None, "The body is empty: send a JSON object."
+    elif param:
+        message = f"{param}: {message}"
+    return present_error(errors.InvalidRequest(message, param=param))
+
+
+def _unexpected(request: AnyRequest, error: Exception) -> Response[ErrorBody]:
+    return _respond(unexpected_error(error, request_id_of(request.scope)), 500, {})
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    errors.TriplaneError: _known,
+    HTTPException: _http,
+    Exception: _unexpected,
+}
+
+
+def documented(*statuses: int) -> dict[int, ResponseSpec]:
+    """The error responses of a route, for its OpenAPI description."""
+    meanings = {
+        400: "A field is wrong; `param` names it.",
+        401: "No key or session, or a wrong or revoked one.",
+        403: "Known, but not allowed.",
+        404: "It doesn't exist, or isn't yours.",
+        409: "It changed meanwhile.",
+        413: "The body is over the limit.",
+        415: "The body isn't JSON.",
+        422: "The same request id came with another body.",
+        429: "Your limit is reached; wait for `Retry-After`.",
+        502: "The engine failed.",
+        503: "We are busy, or a part is down; wait for `Retry-After`.",
+        504: "The engine took too long.",
+    }
+    return {
+        status: ResponseSpec(data_container=ErrorBody, description=meanings[status], generate_examples=False)
+        for status in statuses
+    }

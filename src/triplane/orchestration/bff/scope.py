@@ -1,0 +1,33 @@
+"""What we keep with each request, in ASGI's `scope["state"]`: its id, who sends it, how they signed in."""
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from triplane.domain.ids import new_id
+from triplane.orchestration.accounts.authentication import Authenticated
+
+_REQUEST_ID = "request_id"
+_AUTHENTICATED = "authenticated"
+
+AnyScope = MutableMapping[str, Any]
+
+
+def set_request_id(scope: AnyScope, request_id: str) -> None:
+    # Uvicorn hands every request the same lifespan state's copy; a fresh dict keeps requests apart anywhere.
+    scope["state"] = {**scope.get("state", {}), _REQUEST_ID: request_id}
+
+
+def request_id_of(scope: Any) -> str:
+    """The request's id; a new one where the outermost layer has set none."""
+    found = scope.get("state", {}).get(_REQUEST_ID)
+    return found if isinstance(found, str) else new_id("req")
+
+
+def set_authenticated(scope: Any, authenticated: Authenticated) -> None:
+    scope.setdefault("state", {})[_AUTHENTICATED] = authenticated
+
+
+def authenticated_of(scope: Any) -> Authenticated:
+    found = scope["state"][_AUTHENTICATED]
+    assert isinstance(found, Authenticated), "only authentication writes here"
+    return found

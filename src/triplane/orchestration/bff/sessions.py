@@ -1,0 +1,82 @@
+"""Signing in by the one-time link, who I am, signing out."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from litestar import MediaType, Response, delete, get
+from litestar.datastructures import Cookie
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+
+from triplane.orchestration.accounts.sessions import SESSION_LIFETIME
+from triplane.orchestration.bff.authentication import PUBLIC, SESSION_COOKIE
+from triplane.orchestration.bff.deps import AppDeps, Deps
+from triplane.orchestration.bff.errors import documented
+from triplane.orchestration.bff.request import StrictRequest
+
+_NO_STORE = {"cache-control": "no-store"}
+_LINK_IS_SPENT = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>This sign-in link no longer works</title>
+<h1>This sign-in link no longer works</h1>
+<p>A link works once, within 30 minutes. This one was used, has expired, or is not complete.</p>
+<p>For a new one, run this where Triplane is installed, and open what it prints:</p>
+<pre>triplane sign-in-link</pre>
+</html>
+"""
+
+
+class Me(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    object: Literal["user"] = "user"
+    name: str
+    is_admin: bool
+
+
+@get(
+    "/sign-in",
+    opt=PUBLIC,
+    security=[{}],
+    tags=["Accounts"],
+    summary="Sign in by a one-time link",
+    status_code=303,
+    media_type=MediaType.HTML,
+)
+async def sign_in(deps: Deps, token: Annotated[str, Parameter(max_length=200)] = "") -> Response[str]:
+    """Sets the session cookie and goes to `/`; answers 403 for a link that is used, expired or wrong."""
+    session = await deps.sessions.redeem(token) if token else None
+    if session is None:
+        return Response(_LINK_IS_SPENT, status_code=403, media_type=MediaType.HTML, headers=_NO_STORE)
+    cookie = _cookie(deps, session.cookie, int(SESSION_LIFETIME.total_seconds()))
+    headers = {"location": "/", "referrer-policy": "no-referrer", **_NO_STORE}
+    return Response("", status_code=303, media_type=MediaType.HTML, cookies=[cookie], headers=headers)
+
+
+@get("/v1/me", tags=["Accounts"], summary="Who I am", responses=documented(401))
+async def me(request: StrictRequest, deps: Deps) -> Me:
+    user = await deps.sessions.store.user(request.principal)
+    return Me(id=user.id, name=user.name, is_admin=user.is_admin)
+
+
+@delete("/v1/session", tags=["Accounts"], summary="Sign out", responses=documented(401, 403))
+async def sign_out(request: StrictRequest, deps: Deps) -> Response[None]:
+    """Ends the session of the cookie, if one came, and takes the cookie back."""
+    await deps.sessions.end(request.cookies.get(SESSION_COOKIE, ""))
+    return Response(None, status_code=204, cookies=[_cookie(deps, "", 0)])
+
+
+def _cookie(deps: AppDeps, value: str, max_age: int) -> Cookie:
+    return Cookie(
+        key=SESSION_COOKIE,
+        value=value,
+        max_age=max_age,
+        path="/",
+        httponly=True,
+        samesite="lax",
+        secure=(deps.public_url or "").startswith("https://"),
+    )
+
+
+SESSION_HANDLERS: list[HTTPRouteHandler] = [sign_in, me, sign_out]

@@ -1,0 +1,165 @@
+"""What this process counts and times, for Prometheus. Labels are models, routes and codes: never a person's.
+
+With several API workers each has a registry of its own; where PROMETHEUS_MULTIPROC_DIR is set before this
+module is first imported, they share their numbers through files there, and any of them tells of all.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from triplane.domain.events import TurnStatus, Usage
+from triplane.telemetry.histograms import Tally, batch_histogram
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+TTFT_BUCKETS_S = (
+    0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 30, 60,
+)  # fmt: skip
+ITL_BUCKETS_S = (
+    0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 5,
+)  # fmt: skip
+HTTP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+Outcome = Literal["complete", "cancelled", "failed", "refused"]
+
+
+class Metrics:
+    """All metrics of this process, in a registry of their own. Methods are cheap and never fail."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        shared = environment.get("PROMETHEUS_MULTIPROC_DIR")
+        self._shared_directory = Path(shared) if shared else None
+        self.registry = registry = CollectorRegistry()
+        by_engine = ("model", "engine")
+        self._ttft = Histogram(
+            "triplane_time_to_first_token_seconds",
+            "From asking the engine to its first token.",
+            by_engine,
+            buckets=TTFT_BUCKETS_S,
+            registry=registry,
+        )
+        self._itl = batch_histogram(
+            "triplane_inter_token_latency_seconds",
+            "From one event of an engine's stream to the next.",
+            by_engine,
+            ITL_BUCKETS_S,
+            registry,
+        )
+        self._in_flight = _gauge(
+            "triplane_completions_in_flight", "Completions running.", registry, by_engine
+        )
+        self._queue = _gauge(
+            "triplane_engine_queue_depth", "Requests waiting for an engine.", registry, ("model",)
+        )
+        self._streams = _gauge("triplane_streams_open", "Event streams open to clients.", registry)
+        self._tokens = Counter(
+            "triplane_tokens",
+            "Tokens by kind; cached ones are prompt tokens too.",
+            ("model", "kind"),
+            registry=registry,
+        )
+        self._completions = Counter(
+            "triplane_completions", "Completions ended.", (*by_engine, "outcome", "code"), registry=registry
+        )
+        self._errors = Counter("triplane_http_errors", "Errors answered.", ("code",), registry=registry)
+        self._http = Histogram(
+            "triplane_http_request_duration_seconds",
+            "From a request's arrival to the end of its response.",
+            ("route", "method", "status"),
+            buckets=HTTP_BUCKETS_S,
+            registry=registry,
+        )
+        self._turns = Counter("triplane_turns", "Turns by how they ended.", ("status",), registry=registry)
+        self._windows = Counter(
+            "triplane_hot_window_reads", "Hot window reads.", ("result",), registry=registry
+        )
+        self._bound_http: dict[tuple[str, str, int], Histogram] = {}
+        self._bound_itl: dict[tuple[str, str], Tally] = {}
+
+    def completion_started(self, model: str, engine: str) -> None:
+        self._in_flight.labels(model, engine).inc()
+
+    def completion_ended(self, model: str, engine: str, outcome: Outcome, code: str, usage: Usage) -> None:
+        """Call once for each `completion_started`; `code` is the error's, empty if there was none."""
+        self._in_flight.labels(model, engine).dec()
+        self._completions.labels(model, engine, outcome, code).inc()
+        self.inter_token(model, engine).write()
+        for kind, count in (
+            ("prompt", usage.prompt_tokens),
+            ("cached", usage.cached_tokens),
+            ("completion", usage.completion_tokens),
+        ):
+            if count:
+                self._tokens.labels(model, kind).inc(count)
+
+    def completion_refused(self, model: str, engine: str, code: str) -> None:
+        """A completion that never began to run."""
+        self._completions.labels(model, engine, "refused", code).inc()
+
+    def first_token(self, model: str, engine: str, seconds: float) -> None:
+        self._ttft.labels(model, engine).observe(seconds)
+
+    def inter_token(self, model: str, engine: str) -> Tally:
+        """The place to `observe` inter-token latencies of this engine: ask once a stream."""
+        tally = self._bound_itl.get((model, engine))
+        if tally is None:
+            tally = self._bound_itl[model, engine] = Tally(self._itl.labels(model, engine), ITL_BUCKETS_S)
+        return tally
+
+    def queue_depth(self, model: str, waiting: int) -> None:
+        self._queue.labels(model).set(waiting)
+
+    def http_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        bound = self._bound_http.get((route, method, status))
+        if bound is None:
+            bound = self._bound_http[route, method, status] = self._http.labels(route, method, status)
+        bound.observe(seconds)
+
+    def http_error(self, code: str) -> None:
+        """An error of our own tree went to a client, as a status or inside a stream."""
+        self._errors.labels(code).inc()
+
+    def turn_ended(self, status: TurnStatus) -> None:
+        self._turns.labels(status).inc()
+
+    def hot_window_read(self, *, hit: bool) -> None:
+        self._windows.labels("hit" if hit else "miss").inc()
+
+    def stream_opened(self) -> None:
+        self._streams.inc()
+
+    def stream_closed(self) -> None:
+        self._streams.dec()
+
+    def exposition(self) -> bytes:
+        """The numbers in Prometheus's text format. Reads files where workers share: call it in a thread."""
+        for tally in list(self._bound_itl.values()):
+            tally.write()
+        if self._shared_directory is None:
+            return generate_latest(self.registry)
+        gathered = CollectorRegistry()
+        MultiProcessCollector(gathered, str(self._shared_directory))  # type: ignore[no-untyped-call]
+        return generate_latest(gathered)
+
+
+def start_shared_metrics(directory: Path) -> None:
+    """Make the folder through which workers share metrics, empty: before the first worker starts."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for left_over in directory.glob("*.db"):
+        left_over.unlink(missing_ok=True)
+
+
+def forget_process(directory: Path, pid: int) -> None:
+    """Drop the gauges of a worker that has ended, so that what it had open no longer counts."""
+    for gauges in directory.glob(f"gauge_live*_{pid}.db"):
+        gauges.unlink(missing_ok=True)
+
+
+def _gauge(name: str, documentation: str, registry: CollectorRegistry, labels: tuple[str, ...] = ()) -> Gauge:
+    """A gauge that is summed over the workers that live."""
+    return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="livesum")

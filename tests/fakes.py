@@ -1,0 +1,210 @@
+"""In-memory stores and a gateway for unit tests: small, and true to the ports they stand in for."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from triplane.domain.completion import CompletionRequest, Message, ModelCard
+from triplane.domain.conversation import Conversation, Principal, StoredMessage
+from triplane.domain.errors import ModelNotFound, NotFound
+from triplane.domain.events import EngineEvent, Usage
+from triplane.domain.ids import new_id
+from triplane.orchestration.accounts.ports import ApiKey, User
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class FakeAccountStore:
+    users: dict[str, User] = field(default_factory=dict)
+    links: dict[bytes, tuple[User, datetime]] = field(default_factory=dict)
+    sessions: dict[str, tuple[User, datetime]] = field(default_factory=dict)
+    keys: dict[bytes, tuple[Principal, ApiKey]] = field(default_factory=dict)
+
+    async def ensure_first_administrator(self) -> User:
+        if not self.users:
+            user = User(id=new_id("user"), tenant_id=new_id("tenant"), name="Administrator", is_admin=True)
+            self.users[user.id] = user
+        return next(iter(self.users.values()))
+
+    async def user(self, who: Principal) -> User:
+        user = self.users.get(who.user_id)
+        if user is None or user.tenant_id != who.tenant_id:
+            raise NotFound("There is no such user.")
+        return user
+
+    async def add_sign_in_link(self, user: User, token_sha256: bytes, expires_at: datetime) -> None:
+        self.links[token_sha256] = (user, expires_at)
+
+    async def redeem_sign_in_link(self, token_sha256: bytes) -> User | None:
+        user, expires_at = self.links.pop(token_sha256, (None, _now()))
+        return user if expires_at > _now() else None
+
+    async def add_session(self, user: User, session_id: str, expires_at: datetime) -> None:
+        self.sessions[session_id] = (user, expires_at)
+
+    async def find_session(self, session_id: str) -> User | None:
+        user, expires_at = self.sessions.get(session_id, (None, _now()))
+        return user if expires_at > _now() else None
+
+    async def end_session(self, session_id: str) -> None:
+        self.sessions.pop(session_id, None)
+
+    async def add_api_key(self, who: Principal, key: ApiKey, secret_sha256: bytes) -> None:
+        self.keys[secret_sha256] = (msgspec.structs.replace(who, api_key_id=key.id), key)
+
+    async def find_api_key(self, secret_sha256: bytes) -> Principal | None:
+        found = self.keys.get(secret_sha256)
+        return found[0] if found and found[1].revoked_at is None else None
+
+    async def list_api_keys(self, who: Principal) -> list[ApiKey]:
+        return [key for owner, key in self.keys.values() if _same(owner, who)]
+
+    async def revoke_api_key(self, who: Principal, key_id: str) -> None:
+        for secret, (owner, key) in self.keys.items():
+            if key.id == key_id and _same(owner, who):
+                self.keys[secret] = (owner, msgspec.structs.replace(key, revoked_at=_now()))
+                return
+        raise NotFound("There is no such API key.")
+
+
+def _same(one: Principal, other: Principal) -> bool:
+    return (one.tenant_id, one.user_id) == (other.tenant_id, other.user_id)
+
+
+@dataclass
+class _Kept:
+    owner: Principal
+    conversation: Conversation
+    messages: list[StoredMessage]
+
+
+@dataclass
+class FakeConversationStore:
+    kept: dict[str, _Kept] = field(default_factory=dict)
+
+    def _find(self, who: Principal, conversation_id: str) -> _Kept:
+        kept = self.kept.get(conversation_id)
+        if kept is None or not _same(kept.owner, who):
+            raise NotFound("There is no such conversation.")
+        return kept
+
+    async def create(
+        self, who: Principal, title: str | None, metadata: dict[str, str], items: Sequence[Message]
+    ) -> Conversation:
+        messages = [
+            StoredMessage(
+                id=new_id("msg"),
+                seq=seq,
+                role=item.role,
+                content=item.content,
+                status="complete",
+                created_at=_now(),
+            )
+            for seq, item in enumerate(items, 1)
+        ]
+        conversation = Conversation(
+            id=new_id("conv"),
+            title=title,
+            created_at=_now(),
+            updated_at=_now(),
+            last_seq=len(messages),
+            metadata=metadata,
+        )
+        self.kept[conversation.id] = _Kept(who, conversation, messages)
+        return conversation
+
+    async def get(self, who: Principal, conversation_id: str) -> Conversation:
+        return self._find(who, conversation_id).conversation
+
+    async def list_page(
+        self, who: Principal, after: str | None, limit: int
+    ) -> tuple[list[Conversation], bool]:
+        mine = [kept.conversation for kept in self.kept.values() if _same(kept.owner, who)]
+        mine.sort(key=lambda conversation: (conversation.updated_at, conversation.id), reverse=True)
+        if after is not None:
+            mine = mine[mine.index(self._find(who, after).conversation) + 1 :]
+        return mine[:limit], len(mine) > limit
+
+    async def update(
+        self, who: Principal, conversation_id: str, title: str | None, metadata: dict[str, str] | None
+    ) -> Conversation:
+        kept = self._find(who, conversation_id)
+        kept.conversation = msgspec.structs.replace(
+            kept.conversation,
+            title=kept.conversation.title if title is None else title,
+            metadata=kept.conversation.metadata if metadata is None else metadata,
+            updated_at=_now(),
+        )
+        return kept.conversation
+
+    async def set_generated_title(self, tenant_id: str, conversation_id: str, title: str) -> bool:
+        kept = self.kept.get(conversation_id)
+        if kept is None or kept.conversation.title is not None:
+            return False
+        kept.conversation = msgspec.structs.replace(kept.conversation, title=title)
+        return True
+
+    async def delete(self, who: Principal, conversation_id: str) -> None:
+        self._find(who, conversation_id)
+        del self.kept[conversation_id]
+
+    async def messages(
+        self, who: Principal, conversation_id: str, after_seq: int, limit: int
+    ) -> tuple[list[StoredMessage], bool]:
+        found = [m for m in self._find(who, conversation_id).messages if m.seq > after_seq]
+        return found[:limit], len(found) > limit
+
+    async def path(
+        self, who: Principal, conversation_id: str, leaf_id: str, from_seq: int
+    ) -> list[StoredMessage]:
+        return [m for m in self._find(who, conversation_id).messages if m.seq >= from_seq]
+
+
+class FakeCompletion:
+    """A completion that plays the given events."""
+
+    def __init__(self, events: Sequence[EngineEvent]) -> None:
+        self._events = events
+        self.usage = Usage()
+        self.engine = "fake"
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[EngineEvent]:
+        for event in self._events:
+            yield event
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeGateway:
+    """Serves `cards`; every completion plays `events`."""
+
+    cards: list[ModelCard] = field(
+        default_factory=lambda: [ModelCard(id="smollm2", context_length=8192, owned_by="test")]
+    )
+    events: list[EngineEvent] = field(default_factory=list)
+    asked: list[CompletionRequest] = field(default_factory=list)
+
+    async def complete(self, request: CompletionRequest) -> FakeCompletion:
+        await self.model(request.model)
+        self.asked.append(request)
+        return FakeCompletion(self.events)
+
+    async def count_tokens(self, model: str, messages: Sequence[Message]) -> list[int]:
+        return [4 + len(str(message.content)) // 4 for message in messages]
+
+    async def models(self) -> list[ModelCard]:
+        return self.cards
+
+    async def model(self, model_id: str) -> ModelCard:
+        for card in self.cards:
+            if card.id == model_id:
+                return card
+        raise ModelNotFound("There is no such model.", param="model")

@@ -1,0 +1,33 @@
+/** Light, dark, or as the system has it. The stylesheet follows `data-theme` on the root element. */
+
+import { useSyncExternalStore } from "react";
+import { read, write } from "./storage";
+
+export type Theme = "system" | "light" | "dark";
+
+const KEY = "triplane.theme";
+const listeners = new Set<() => void>();
+
+function current(): Theme {
+  const stored = read(KEY);
+  return stored === "light" || stored === "dark" ? stored : "system";
+}
+
+export function applyTheme(): void {
+  const theme = current();
+  if (theme === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+}
+
+export function setTheme(theme: Theme): void {
+  write(KEY, theme === "system" ? null : theme);
+  applyTheme();
+  for (const listener of listeners) listener();
+}
+
+export function useTheme(): Theme {
+  return useSyncExternalStore((listener) => {
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  }, current);
+}

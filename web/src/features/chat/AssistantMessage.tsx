@@ -1,0 +1,130 @@
+import { lazy, memo, Suspense, useRef } from "react";
+import { type Message, type MessageStatus, textOf } from "../../protocol/wire";
+import { shownText } from "../../stream/turn";
+import { CopyButton } from "../../ui/CopyButton";
+import { Icon, Logo } from "../../ui/Icon";
+import { useLiveTurn } from "./useLiveTurn";
+
+const Markdown = lazy(() => import("./Markdown"));
+/** Fetched while the answer is still being thought of, so that the first words needn't wait for it. */
+export const warmUpMarkdown = (): unknown => import("./Markdown").catch(() => undefined);
+
+interface AssistantMessageProps {
+  conversationId: string;
+  /** Null while the answer exists only as a live turn. */
+  message: Message | null;
+  isLast: boolean;
+  onTryAgain: (() => void) | null;
+}
+
+export const AssistantMessage = memo(function AssistantMessage(props: AssistantMessageProps) {
+  const { conversationId, message, isLast, onTryAgain } = props;
+  const live = useLiveTurn(message === null ? conversationId : null, (turn) => turn);
+  const isGrowing = live !== null && live.phase !== "ended" && live.phase !== "refused";
+  const text = message ? textOf(message.content) : live ? shownText(live.state) : "";
+  const model = message?.model ?? live?.state.model ?? null;
+  const error = live?.state.error ?? null;
+  const status = message?.status ?? (error ? "failed" : "streaming");
+  const body = useRef<HTMLDivElement>(null);
+  const isWaiting = text === "" && (isGrowing || message?.status === "streaming");
+  return (
+    <article className="group/answer relative" aria-busy={isGrowing}>
+      <h2 className="sr-only">Triplane said</h2>
+      <Logo className="absolute top-1 -left-10 hidden size-6 xl:block" />
+      <div ref={body} data-testid="answer">
+        {isWaiting ? <WaitingDots /> : <Answer text={text} isGrowing={isGrowing} />}
+      </div>
+      {live?.phase === "reconnecting" && <p className="mt-3 text-sm text-muted">The connection broke. Reconnecting…</p>}
+      {!isGrowing && (
+        <>
+          <StatusNote status={status} finishReason={message?.finish_reason ?? null} detail={error?.message} onTryAgain={onTryAgain} />
+          {text !== "" && <Actions text={text} model={model} createdAt={message?.created_at} isLast={isLast} />}
+        </>
+      )}
+    </article>
+  );
+});
+
+/** The plain text stands in while the Markdown renderer loads. */
+function Answer({ text, isGrowing }: { text: string; isGrowing: boolean }) {
+  return (
+    <Suspense fallback={<div className="prose whitespace-pre-wrap">{text}</div>}>
+      <Markdown text={text} isGrowing={isGrowing} />
+    </Suspense>
+  );
+}
+
+function WaitingDots() {
+  return (
+    <p className="flex h-7 items-center gap-1.5" aria-hidden="true">
+      {["", "[animation-delay:150ms]", "[animation-delay:300ms]"].map((delay) => (
+        <span key={delay} className={`size-2 animate-dot rounded-full bg-accent ${delay}`} />
+      ))}
+    </p>
+  );
+}
+
+interface StatusNoteProps {
+  status: MessageStatus;
+  finishReason: Message["finish_reason"];
+  detail: string | undefined;
+  onTryAgain: (() => void) | null;
+}
+
+function StatusNote({ status, finishReason, detail, onTryAgain }: StatusNoteProps) {
+  const words = statusWords(status, finishReason, detail);
+  if (words === null) return null;
+  return (
+    <p className="mt-3 flex flex-wrap items-center gap-x-3 gap-y-1 text-sm text-muted" data-testid="status">
+      <span className="inline-flex items-center gap-1.5 rounded-full bg-bubble px-2.5 py-1 text-xs font-medium">
+        {status === "failed" && <Icon name="warning" className="size-3.5 text-danger-ink" />}
+        {words}
+      </span>
+      {onTryAgain && status !== "complete" && (
+        <button type="button" onClick={onTryAgain} className="inline-flex items-center gap-1 rounded-md text-accent hover:underline">
+          <Icon name="retry" className="size-4" /> Try again
+        </button>
+      )}
+    </p>
+  );
+}
+
+function statusWords(status: MessageStatus, finishReason: Message["finish_reason"], detail: string | undefined): string | null {
+  switch (status) {
+    case "stopped":
+      return "You stopped this answer";
+    case "incomplete":
+      return "This answer was cut off";
+    case "failed":
+      return detail ?? "Something went wrong while answering";
+    case "complete":
+      if (finishReason === "length") return "This answer reached its length limit";
+      return finishReason === "content_filter" ? "This answer was held back" : null;
+    case "streaming":
+      return null;
+  }
+}
+
+interface ActionsProps {
+  text: string;
+  model: string | null;
+  createdAt: number | undefined;
+  isLast: boolean;
+}
+
+/** Quiet until wanted: always there under the last answer, elsewhere on hover, on focus and on touch. */
+function Actions({ text, model, createdAt, isLast }: ActionsProps) {
+  const quiet = isLast ? "" : "opacity-0 group-hover/answer:opacity-100 group-focus-within/answer:opacity-100 pointer-coarse:opacity-100";
+  const time = createdAt === undefined ? null : new Date(createdAt * 1000);
+  return (
+    <div className={`mt-2 -ml-1.5 flex items-center gap-2 text-xs text-muted transition-opacity ${quiet}`}>
+      <CopyButton label="Copy answer" text={() => text} />
+      {model && <span className="truncate">{model}</span>}
+      {time && (
+        <time dateTime={time.toISOString()} title={time.toLocaleString()}>
+          {time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}
+        </time>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,119 @@
+import { type FormEvent, type KeyboardEvent, type ReactNode, type Ref, useImperativeHandle, useLayoutEffect, useRef, useState } from "react";
+import { Icon } from "../../ui/Icon";
+import { useMedia } from "../../ui/media";
+import { readDraft, writeDraft } from "./drafts";
+
+export interface ComposerHandle {
+  focus(): void;
+  fill(text: string): void;
+}
+
+interface ComposerProps {
+  ref?: Ref<ComposerHandle>;
+  /** Whose draft this is; null for a new chat. */
+  conversationId: string | null;
+  isAnswering: boolean;
+  isStopping: boolean;
+  /** Another message can't go out yet, such as while a refused one waits. */
+  isBlocked: boolean;
+  onSend: (text: string) => void;
+  onStop: () => void;
+  /** What stands beside the send button: the model. */
+  children?: ReactNode;
+}
+
+const TALLEST_PX = 240;
+
+export function Composer({ ref, conversationId, isAnswering, isStopping, isBlocked, onSend, onStop, children }: ComposerProps) {
+  const [text, setText] = useState(() => readDraft(conversationId));
+  const field = useRef<HTMLTextAreaElement>(null);
+  const isTouch = useMedia("(pointer: coarse)");
+  const canSend = text.trim() !== "" && !isAnswering && !isBlocked;
+
+  function change(next: string) {
+    setText(next);
+    writeDraft(conversationId, next);
+  }
+
+  useImperativeHandle(ref, () => ({ focus: () => field.current?.focus(), fill: change }));
+
+  useLayoutEffect(() => {
+    const area = field.current;
+    if (!area) return;
+    area.style.height = "auto";
+    area.style.height = `${Math.min(area.scrollHeight, TALLEST_PX)}px`;
+  }, [text]);
+
+  function submit(event?: FormEvent) {
+    event?.preventDefault();
+    if (!canSend) return;
+    const sent = text.trim();
+    change("");
+    onSend(sent);
+  }
+
+  function onKeyDown(event: KeyboardEvent) {
+    // While an input method composes (Japanese, Chinese, Korean), Enter chooses a word.
+    if (event.nativeEvent.isComposing || event.keyCode === 229) return;
+    if (event.key !== "Enter" || event.shiftKey || isTouch) return;
+    event.preventDefault();
+    submit();
+  }
+
+  return (
+    <form
+      onSubmit={submit}
+      className="rounded-3xl border border-line bg-raised shadow-rest transition-[border-color,box-shadow] focus-within:border-line-strong focus-within:shadow-float"
+    >
+      <label htmlFor="composer" className="sr-only">
+        Message
+      </label>
+      <textarea
+        id="composer"
+        ref={field}
+        rows={1}
+        value={text}
+        placeholder="Ask anything"
+        autoComplete="off"
+        enterKeyHint={isTouch ? "enter" : "send"}
+        onChange={(event) => change(event.target.value)}
+        onKeyDown={onKeyDown}
+        className="block w-full resize-none bg-transparent px-5 pt-4 pb-1 leading-relaxed outline-none placeholder:text-faint"
+      />
+      <div className="flex items-center justify-between gap-2 p-2.5 pl-3">
+        <div className="min-w-0">{children}</div>
+        {isAnswering ? (
+          <RoundButton label={isStopping ? "Stopping" : "Stop answering"} onClick={onStop} disabled={isStopping}>
+            <span className="size-3.5 rounded-[4px] bg-current" />
+          </RoundButton>
+        ) : (
+          <RoundButton label="Send message" type="submit" disabled={!canSend}>
+            <Icon name="send" />
+          </RoundButton>
+        )}
+      </div>
+    </form>
+  );
+}
+
+interface RoundButtonProps {
+  label: string;
+  type?: "button" | "submit";
+  disabled: boolean;
+  onClick?: () => void;
+  children: ReactNode;
+}
+
+function RoundButton({ label, type = "button", children, ...rest }: RoundButtonProps) {
+  return (
+    <button
+      type={type}
+      aria-label={label}
+      title={label}
+      className="grid size-9 shrink-0 place-items-center rounded-full bg-accent text-on-accent transition-colors hover:bg-accent-strong disabled:bg-bubble disabled:text-faint"
+      {...rest}
+    >
+      {children}
+    </button>
+  );
+}

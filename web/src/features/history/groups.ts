@@ -1,0 +1,25 @@
+/** Conversations by when they were last used, in the reader's own days. */
+
+import type { Conversation } from "../../protocol/wire";
+
+export interface Group {
+  label: string;
+  conversations: Conversation[];
+}
+
+function startOfDay(now: Date, daysAgo: number): number {
+  return new Date(now.getFullYear(), now.getMonth(), now.getDate() - daysAgo).getTime() / 1000;
+}
+
+export function groupByTime(conversations: readonly Conversation[], now: Date): Group[] {
+  const groups = [
+    { label: "Today", from: startOfDay(now, 0) },
+    { label: "Yesterday", from: startOfDay(now, 1) },
+    { label: "Previous 7 days", from: startOfDay(now, 7) },
+    { label: "Older", from: Number.NEGATIVE_INFINITY },
+  ].map((group) => ({ ...group, conversations: [] as Conversation[] }));
+  for (const conversation of conversations) {
+    groups.find((group) => conversation.updated_at >= group.from)?.conversations.push(conversation);
+  }
+  return groups.filter((group) => group.conversations.length > 0).map(({ label, conversations: found }) => ({ label, conversations: found }));
+}

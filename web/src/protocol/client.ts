@@ -1,0 +1,139 @@
+/** Calls to the server. Every failure comes out as one `Problem`, whatever broke. */
+
+import type { Conversation, ErrorBody, Message, Model, Page, User } from "./wire";
+
+export class Problem extends Error {
+  /** `status` is 0 when no answer came: offline, refused, cut off. */
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly retryAfterS: number | null = null,
+  ) {
+    super(message);
+    this.name = "Problem";
+  }
+}
+
+export const unreachable = () => new Problem(0, "unreachable", "The server can't be reached.");
+
+/** Reads a refusal. A body that isn't ours (a proxy's page) still gives a Problem with its status. */
+export async function problemOf(response: Response): Promise<Problem> {
+  let error: Partial<ErrorBody> = {};
+  try {
+    error = ((await response.json()) as { error?: Partial<ErrorBody> }).error ?? {};
+  } catch {
+    // Not JSON: the status alone has to do.
+  }
+  const message = error.message ?? `The server answered ${response.status}.`;
+  const retryAfter = Number.parseFloat(response.headers.get("retry-after") ?? "");
+  return new Problem(response.status, error.code ?? "unknown", message, Number.isFinite(retryAfter) ? retryAfter : null);
+}
+
+async function send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+  const init: RequestInit = { method, credentials: "same-origin", headers: { accept: "application/json" } };
+  if (body !== undefined) {
+    init.headers = { ...init.headers, "content-type": "application/json" };
+    init.body = JSON.stringify(body);
+  }
+  if (signal) init.signal = signal;
+  try {
+    return await fetch(path, init);
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw unreachable();
+  }
+}
+
+async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+  const response = await send(method, path, body, signal);
+  if (!response.ok) throw await problemOf(response);
+  try {
+    return response.status === 204 ? (undefined as T) : ((await response.json()) as T);
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw unreachable();
+  }
+}
+
+const part = encodeURIComponent;
+
+/** Who is signed in, or null. */
+export async function findMe(signal?: AbortSignal): Promise<User | null> {
+  try {
+    return await call<User>("GET", "/v1/me", undefined, signal);
+  } catch (error) {
+    if (error instanceof Problem && error.status === 401) return null;
+    throw error;
+  }
+}
+
+export const signOut = () => call<unknown>("DELETE", "/v1/session");
+
+export const listModels = (signal?: AbortSignal) => call<Page<Model>>("GET", "/v1/models", undefined, signal);
+
+export function listConversations(after: string | null, signal?: AbortSignal): Promise<Page<Conversation>> {
+  const from = after === null ? "" : `&after=${part(after)}`;
+  return call("GET", `/v1/conversations?limit=40${from}`, undefined, signal);
+}
+
+export const createConversation = () => call<Conversation>("POST", "/v1/conversations", {});
+
+export const getConversation = (id: string, signal?: AbortSignal) =>
+  call<Conversation>("GET", `/v1/conversations/${part(id)}`, undefined, signal);
+
+export const renameConversation = (id: string, title: string) =>
+  call<Conversation>("PATCH", `/v1/conversations/${part(id)}`, { title });
+
+export const deleteConversation = (id: string) => call<unknown>("DELETE", `/v1/conversations/${part(id)}`);
+
+/** All messages from behind `seq`, page by page. */
+export async function listMessages(conversationId: string, seq: number, signal?: AbortSignal): Promise<Message[]> {
+  const messages: Message[] = [];
+  let after = seq;
+  for (;;) {
+    const path = `/v1/conversations/${part(conversationId)}/messages?limit=100&after=${after}`;
+    const page = await call<Page<Message>>("GET", path, undefined, signal);
+    messages.push(...page.data);
+    const last = page.data.at(-1);
+    if (!page.has_more || last === undefined) return messages;
+    after = last.seq;
+  }
+}
+
+export interface Ask {
+  conversationId: string;
+  model: string;
+  text: string;
+  requestId: string;
+}
+
+/** Opens a turn and streams it. The same `requestId` again attaches to the same turn. */
+export const openTurn = (ask: Ask, signal: AbortSignal) =>
+  send(
+    "POST",
+    "/v1/chat/completions",
+    {
+      model: ask.model,
+      conversation_id: ask.conversationId,
+      request_id: ask.requestId,
+      messages: [{ role: "user", content: ask.text }],
+      stream: true,
+    },
+    signal,
+  );
+
+export const followTurn = (turnId: string, after: number, signal: AbortSignal) =>
+  send("GET", `/v1/turns/${part(turnId)}/events?after=${after}`, undefined, signal);
+
+export const stopTurn = (turnId: string) => call<unknown>("POST", `/v1/turns/${part(turnId)}/stop`);
+
+/** `crypto.randomUUID` exists only in a secure context, and people open this page by a LAN address too. */
+export function newRequestId(): string {
+  if (typeof crypto.randomUUID === "function") return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
+}

@@ -1,0 +1,87 @@
+/** The wire as docs/api.md describes it: what the server sends and takes. Types only, and how to read a content. */
+
+export type Role = "system" | "developer" | "user" | "assistant" | "tool";
+export type MessageStatus = "streaming" | "complete" | "incomplete" | "stopped" | "failed";
+export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter";
+
+export interface User {
+  id: string;
+  object: "user";
+  name: string;
+  is_admin: boolean;
+}
+
+export interface Model {
+  id: string;
+  object: "model";
+  owned_by: string;
+  context_length?: number;
+}
+
+export interface Conversation {
+  id: string;
+  object: "conversation";
+  title: string | null;
+  /** Unix seconds, like every time on this wire. */
+  created_at: number;
+  updated_at: number;
+  metadata: Record<string, string>;
+}
+
+export type ContentPart = { type: "text"; text: string } | { type: "image_url"; image_url: { url: string } };
+export type Content = string | ContentPart[] | null;
+
+export interface Message {
+  id: string;
+  object: "conversation.message";
+  seq: number;
+  role: Role;
+  content: Content;
+  status: MessageStatus;
+  created_at: number;
+  parent_id: string | null;
+  turn_id: string | null;
+  model: string | null;
+  finish_reason: FinishReason | null;
+}
+
+export interface Page<T> {
+  object: "list";
+  data: T[];
+  first_id?: string | null;
+  last_id?: string | null;
+  has_more?: boolean;
+}
+
+export interface ErrorBody {
+  message: string;
+  type: string;
+  param: string | null;
+  code: string | null;
+}
+
+/** One `chat.completion.chunk` of a turn; `choices` is empty in the usage chunk. */
+export interface Chunk {
+  id: string;
+  object: "chat.completion.chunk";
+  model: string;
+  choices: {
+    index: number;
+    delta: { role?: Role; content?: string | null };
+    finish_reason: FinishReason | null;
+  }[];
+  conversation_id?: string;
+  turn_id?: string;
+  message_id?: string;
+}
+
+export interface ErrorEvent {
+  error: ErrorBody;
+}
+
+/** The text of a content, its parts joined; images have none. */
+export function textOf(content: Content): string {
+  if (content === null) return "";
+  if (typeof content === "string") return content;
+  return content.map((part) => (part.type === "text" ? part.text : "")).join("");
+}
