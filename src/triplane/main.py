@@ -1,0 +1,194 @@
+"""Wiring: builds each process from the rooms. It knows everything and decides nothing."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import structlog
+import uvicorn
+
+from triplane import __version__
+from triplane.adapters.objects import check_objects, open_objects
+from triplane.adapters.postgres.accounts import PostgresAccounts
+from triplane.adapters.postgres.conversations import PostgresConversations
+from triplane.adapters.postgres.jobs import run_worker as run_jobs
+from triplane.adapters.postgres.migrations import require_current
+from triplane.adapters.postgres.pool import Database, open_database
+from triplane.adapters.postgres.turns import PostgresTurns
+from triplane.adapters.postgres.usage import PostgresUsage
+from triplane.adapters.redis.connection import open_redis
+from triplane.adapters.redis.hot_window import RedisHotWindow
+from triplane.adapters.redis.replay_log import RedisReplayLog
+from triplane.domain.completion import ModelCard
+from triplane.experience.web_app import WebApp
+from triplane.inference.engines.engine import Engine
+from triplane.inference.engines.llama_cpp import LlamaCppEngine
+from triplane.inference.engines.openai_http import OpenAIEngine
+from triplane.inference.gateway import Gateway
+from triplane.orchestration.accounts.api_keys import ApiKeys
+from triplane.orchestration.accounts.sessions import Sessions
+from triplane.orchestration.background import BackgroundTasks
+from triplane.orchestration.bff.app import create_app
+from triplane.orchestration.bff.completions import CompletionDeps, completion_handlers
+from triplane.orchestration.bff.deps import AppDeps, ASGIApp
+from triplane.orchestration.bff.turns import turn_handlers
+from triplane.orchestration.following import FollowDeps
+from triplane.orchestration.stateless import StatelessDeps
+from triplane.orchestration.titles import TitleDeps, TitleJob, generate_title
+from triplane.orchestration.turn import TurnDeps
+from triplane.settings import Settings, SettingsError
+from triplane.telemetry.completions import CompletionMetrics
+from triplane.telemetry.logs import configure_logging
+from triplane.telemetry.metrics import Metrics
+from triplane.telemetry.requests import RequestTelemetry
+from triplane.telemetry.traces import Tracing, start_tracing
+
+SYSTEM_POLICY = "You are a helpful assistant. Answer clearly and to the point."
+GRACE_S = 3.0
+"""How long running requests and turns may go on once a process is told to stop."""
+
+WEB_DIST = Path(__file__).parents[2] / "web" / "dist"
+
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
+    """The whole HTTP application, with everything behind it open.
+
+    Raises SettingsError, StoreUnavailable and MigrationError (a database that this program can't serve).
+    """
+    async with AsyncExitStack() as stack:
+        tracing = _tracing(settings, "triplane-api", stack)
+        metrics = Metrics()
+        database = await _database(settings, stack)
+        redis = open_redis(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
+        stack.push_async_callback(redis.aclose)
+        objects = open_objects(settings.objects_url, settings.data_dir)
+        gateway = _gateway(settings, metrics, stack)
+        turns, conversations = PostgresTurns(database), PostgresConversations(database)
+        log, usage = RedisReplayLog(redis), PostgresUsage(database)
+        running, metering = BackgroundTasks(), BackgroundTasks()
+        stack.push_async_callback(metering.aclose, GRACE_S)
+        stack.push_async_callback(running.aclose, 0)
+        turn = TurnDeps(
+            conversations=conversations,
+            turns=turns,
+            hot_window=RedisHotWindow(redis),
+            log=log,
+            gateway=gateway,
+            usage=usage,
+            running=running,
+            system_policy=SYSTEM_POLICY,
+        )
+        follow = FollowDeps(turns=turns, log=log)
+        stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering)
+        accounts = PostgresAccounts(database)
+        app = create_app(
+            AppDeps(
+                conversations=conversations,
+                gateway=gateway,
+                sessions=Sessions(accounts, _required(settings.secret, "TRIPLANE_SECRET")),
+                api_keys=ApiKeys(accounts),
+                checks={
+                    "PostgreSQL": database.check,
+                    "Redis": redis.ping,
+                    "objects": lambda: check_objects(objects),
+                    "engine": gateway.check,
+                },
+                metrics=metrics.exposition,
+                web=WebApp(WEB_DIST),
+                max_body_bytes=settings.max_body_bytes,
+                public_url=settings.public_url,
+            ),
+            [
+                *completion_handlers(CompletionDeps(turn=turn, follow=follow, stateless=stateless)),
+                *turn_handlers(turn, follow),
+            ],
+        )
+        yield RequestTelemetry(app, metrics, tracing)
+
+
+async def run_api(settings: Settings, listener: socket.socket) -> None:
+    """Serve HTTP on an open socket until told to stop."""
+    configure_logging(settings.log_level)
+    async with open_api(settings) as app:
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=65,
+            timeout_graceful_shutdown=int(GRACE_S),
+        )
+        await uvicorn.Server(config).serve(sockets=[listener])
+
+
+async def run_worker(settings: Settings) -> None:
+    """Work through the jobs until told to stop."""
+    configure_logging(settings.log_level)
+    async with AsyncExitStack() as stack:
+        _tracing(settings, "triplane-worker", stack)
+        database = await _database(settings, stack)
+        deps = TitleDeps(
+            conversations=PostgresConversations(database),
+            gateway=_gateway(settings, Metrics(), stack),
+            usage=PostgresUsage(database),
+        )
+
+        async def title(payload: bytes) -> None:
+            await generate_title(msgspec.json.decode(payload, type=TitleJob), deps)
+
+        url = _required(settings.database_url, "TRIPLANE_DATABASE_URL")
+        await run_jobs(url, {"generate_title": title})
+
+
+def _tracing(settings: Settings, service: str, stack: AsyncExitStack) -> Tracing:
+    tracing = start_tracing(settings.otlp_endpoint, service, __version__)
+    tracing.install()
+    stack.push_async_callback(asyncio.to_thread, tracing.shutdown)
+    return tracing
+
+
+async def _database(settings: Settings, stack: AsyncExitStack) -> Database:
+    url = _required(settings.database_url, "TRIPLANE_DATABASE_URL")
+    database = await open_database(url, pooled=settings.database_pooled)
+    stack.push_async_callback(database.close)
+    await require_current(database)
+    return database
+
+
+def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:
+    engine = _engine(settings)
+    gateway = Gateway({engine.card.id: engine}, observer=CompletionMetrics(metrics))
+    stack.push_async_callback(gateway.close)
+    return gateway
+
+
+def _engine(settings: Settings) -> Engine:
+    wanted = settings.engine
+    url = _required(wanted.url, "TRIPLANE_ENGINE_URL")
+    embedded = wanted.kind == "llama_cpp"
+    card = ModelCard(
+        id=wanted.model,
+        context_length=wanted.context_length,
+        owned_by="triplane" if embedded else "upstream",
+        supports_continuation=embedded,
+    )
+    if embedded:
+        return LlamaCppEngine(url, card, name="llama.cpp", api_key=wanted.api_key)
+    return OpenAIEngine(url, card, api_key=wanted.api_key)
+
+
+def _required(value: str | None, name: str) -> str:
+    if value is None:
+        raise SettingsError(
+            f"{name} is not set. Set it, or use `triplane serve`, which starts what is missing."
+        )
+    return value

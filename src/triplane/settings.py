@@ -7,9 +7,13 @@ Only `main` and the command line read this; rooms get the parts they need as arg
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import platformdirs
+
+_WEB_DIST = Path(__file__).parents[2] / "web" / "dist"
+"""Where `make web` puts the page."""
 
 
 class SettingsError(Exception):
@@ -20,21 +24,29 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`url` None runs the embedded llama.cpp engine; else any OpenAI-compatible base URL (`…/v1`).
 
     `context_length` is tokens for one stream; `parallel` streams run at once in the embedded engine.
+    `kind` says what answers at `url`. `model_file` None takes the file of `model`, fetched if need be.
     """
 
+    kind: Literal["llama_cpp", "openai_http"]
     url: str | None
     api_key: str | None
     model: str
     context_length: int
     parallel: int
+    model_file: Path | None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Addresses that are None mean the embedded server, which `triplane serve` starts."""
+    """Addresses that are None mean the embedded server, which `triplane serve` starts.
+
+    `web_dist` is the folder of the built page; it need not exist.
+    """
 
     host: str
     port: int
     data_dir: Path
+    models_dir: Path
+    web_dist: Path
     database_url: str | None
     database_pooled: bool
     redis_url: str | None
@@ -54,16 +66,20 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         host=environment.get("TRIPLANE_HOST", "127.0.0.1"),
         port=_whole_number(environment, "TRIPLANE_PORT", 8400, 0, 65535),
         data_dir=_data_dir(environment),
+        models_dir=_path(environment, "TRIPLANE_MODELS_DIR") or _data_dir(environment) / "models",
+        web_dist=_path(environment, "TRIPLANE_WEB_DIST") or _WEB_DIST,
         database_url=_address(environment, "TRIPLANE_DATABASE_URL", ("postgresql://", "postgres://")),
         database_pooled=_switch(environment, "TRIPLANE_DATABASE_POOLED"),
         redis_url=_address(environment, "TRIPLANE_REDIS_URL", ("redis://", "rediss://", "unix://")),
         objects_url=_address(environment, "TRIPLANE_OBJECTS_URL", ("s3://", "gs://", "az://", "file://")),
         engine=EngineSettings(
+            kind=_engine_kind(environment),
             url=_address(environment, "TRIPLANE_ENGINE_URL", ("http://", "https://")),
             api_key=environment.get("TRIPLANE_ENGINE_API_KEY"),
             model=environment.get("TRIPLANE_MODEL", "smollm2"),
             context_length=_whole_number(environment, "TRIPLANE_ENGINE_CONTEXT", 8192, 512, 10_000_000),
             parallel=_whole_number(environment, "TRIPLANE_ENGINE_PARALLEL", 4, 1, 256),
+            model_file=_path(environment, "TRIPLANE_MODEL_FILE"),
         ),
         workers=_whole_number(environment, "TRIPLANE_WORKERS", 1, 1, 256),
         max_body_bytes=_whole_number(environment, "TRIPLANE_MAX_BODY_BYTES", 4 * 2**20, 1024, 2**31),
@@ -75,8 +91,17 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _data_dir(environment: Mapping[str, str]) -> Path:
-    chosen = environment.get("TRIPLANE_DATA_DIR")
-    return Path(chosen).expanduser().resolve() if chosen else Path(platformdirs.user_data_dir("triplane"))
+    return _path(environment, "TRIPLANE_DATA_DIR") or Path(platformdirs.user_data_dir("triplane")).resolve()
+
+
+def _path(environment: Mapping[str, str], name: str) -> Path | None:
+    chosen = environment.get(name)
+    return Path(chosen).expanduser().resolve() if chosen else None
+
+
+def _engine_kind(environment: Mapping[str, str]) -> Literal["llama_cpp", "openai_http"]:
+    kind = _one_of(environment, "TRIPLANE_ENGINE_KIND", "openai_http", ("llama_cpp", "openai_http"))
+    return "llama_cpp" if kind == "llama_cpp" else "openai_http"
 
 
 def _whole_number(environment: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

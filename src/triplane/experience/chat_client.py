@@ -5,7 +5,7 @@ an answer is taken up again from the last event seen.
 """
 
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from triplane.domain.errors import DependencyFailed, TriplaneError, error_from_c
 
 _CONNECT_TIMEOUT_S = 5.0
 _SILENCE_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 5.0
 _RECONNECTS = 3
 _MAX_EVENT_BYTES = 4 * 2**20
 
@@ -86,7 +85,7 @@ class ChatClient:
         body = await self._call("POST", "/v1/conversations", {})
         self.conversation_id = body.id
 
-    async def answer(self, text: str) -> AsyncIterator[str]:
+    async def answer(self, text: str) -> AsyncGenerator[str, None]:
         """The pieces of the answer as they come. Raises TriplaneError."""
         self._turn_id, self._seen = None, None
         question = {

@@ -6,6 +6,7 @@ The answer alone goes to standard output, so that it can be piped; all else goes
 import asyncio
 import contextlib
 import readline
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from triplane.experience.chat_client import ChatClient
 
 _HISTORY_LENGTH = 1000
 _STOP_TIMEOUT_S = 5.0
+_SILENT_PIPE_S = 9.0
 _HELP = """\
 Type a message and press Enter. While an answer comes, Ctrl-C stops it.
   /new    begin a new conversation
@@ -24,11 +26,25 @@ Type a message and press Enter. While an answer comes, Ctrl-C stops it.
 
 def question_of(words: str | None) -> str | None:
     """The question of the command line with what is piped in behind it; None to ask at a prompt."""
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
-    parts = [part for part in (words or "", piped.strip("\n")) if part.strip()]
-    if not parts and not sys.stdin.isatty():
-        return ""
-    return "\n\n".join(parts) or None
+    if sys.stdin.isatty():
+        return words
+    parts = [part for part in (words or "", _piped(wait_for_ever=not words).strip("\n")) if part.strip()]
+    return "\n\n".join(parts)
+
+
+def _piped(wait_for_ever: bool) -> str:
+    """All of standard input. A pipe that stays silent beside a question is left alone, and that is said:
+    a program that starts us may hold one open without ever writing to it."""
+    if not wait_for_ever and not _readable_within(1.0):
+        _say(f"Waiting up to {_SILENT_PIPE_S:.0f} s for standard input …")
+        if not _readable_within(_SILENT_PIPE_S):
+            _say("Nothing came: asking without it.")
+            return ""
+    return sys.stdin.read()
+
+
+def _readable_within(seconds: float) -> bool:
+    return bool(select.select([sys.stdin], [], [], seconds)[0])
 
 
 def ask_once(client: ChatClient, question: str) -> None:

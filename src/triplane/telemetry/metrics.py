@@ -5,7 +5,8 @@ module is first imported, they share their numbers through files there, and any 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +26,46 @@ ITL_BUCKETS_S = (
 )  # fmt: skip
 HTTP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
-Outcome = Literal["complete", "cancelled", "failed", "refused"]
+Outcome = Literal["complete", "cancelled", "failed"]
+
+
+class EngineMetrics:
+    """The metrics of one model on one engine, found once because finding them costs more than counting."""
+
+    def __init__(
+        self,
+        *,
+        in_flight: Gauge,
+        ttft: Histogram,
+        itl: Tally,
+        tokens: tuple[Counter, ...],
+        completions: Callable[[str, str], Counter],
+    ) -> None:
+        self.itl = itl
+        self._in_flight = in_flight
+        self._ttft = ttft
+        self._prompt, self._cached, self._completion = tokens
+        self._completions = completions
+        self._bound: dict[tuple[Outcome, str], Counter] = {}
+
+    def completion_started(self) -> None:
+        self._in_flight.inc()
+
+    def first_token(self, seconds: float) -> None:
+        self._ttft.observe(seconds)
+
+    def completion_ended(self, outcome: Outcome, code: str, usage: Usage) -> None:
+        """Call once for each `completion_started`; `code` is the error's, empty if there was none."""
+        self._in_flight.dec()
+        ended = self._bound.get((outcome, code))
+        if ended is None:
+            ended = self._bound[outcome, code] = self._completions(outcome, code)
+        ended.inc()
+        self.itl.write()
+        self._prompt.inc(usage.prompt_tokens)
+        self._completion.inc(usage.completion_tokens)
+        if usage.cached_tokens:
+            self._cached.inc(usage.cached_tokens)
 
 
 class Metrics:
@@ -79,37 +119,20 @@ class Metrics:
             "triplane_hot_window_reads", "Hot window reads.", ("result",), registry=registry
         )
         self._bound_http: dict[tuple[str, str, int], Histogram] = {}
-        self._bound_itl: dict[tuple[str, str], Tally] = {}
+        self._engines: dict[tuple[str, str], EngineMetrics] = {}
 
-    def completion_started(self, model: str, engine: str) -> None:
-        self._in_flight.labels(model, engine).inc()
-
-    def completion_ended(self, model: str, engine: str, outcome: Outcome, code: str, usage: Usage) -> None:
-        """Call once for each `completion_started`; `code` is the error's, empty if there was none."""
-        self._in_flight.labels(model, engine).dec()
-        self._completions.labels(model, engine, outcome, code).inc()
-        self.inter_token(model, engine).write()
-        for kind, count in (
-            ("prompt", usage.prompt_tokens),
-            ("cached", usage.cached_tokens),
-            ("completion", usage.completion_tokens),
-        ):
-            if count:
-                self._tokens.labels(model, kind).inc(count)
-
-    def completion_refused(self, model: str, engine: str, code: str) -> None:
-        """A completion that never began to run."""
-        self._completions.labels(model, engine, "refused", code).inc()
-
-    def first_token(self, model: str, engine: str, seconds: float) -> None:
-        self._ttft.labels(model, engine).observe(seconds)
-
-    def inter_token(self, model: str, engine: str) -> Tally:
-        """The place to `observe` inter-token latencies of this engine: ask once a stream."""
-        tally = self._bound_itl.get((model, engine))
-        if tally is None:
-            tally = self._bound_itl[model, engine] = Tally(self._itl.labels(model, engine), ITL_BUCKETS_S)
-        return tally
+    def engine(self, model: str, engine: str) -> "EngineMetrics":
+        """The metrics of one model on one engine: ask once a call, not once a token."""
+        bound = self._engines.get((model, engine))
+        if bound is None:
+            bound = self._engines[model, engine] = EngineMetrics(
+                in_flight=self._in_flight.labels(model, engine),
+                ttft=self._ttft.labels(model, engine),
+                itl=Tally(self._itl.labels(model, engine), ITL_BUCKETS_S),
+                tokens=tuple(self._tokens.labels(model, kind) for kind in ("prompt", "cached", "completion")),
+                completions=partial(self._completions.labels, model, engine),
+            )
+        return bound
 
     def queue_depth(self, model: str, waiting: int) -> None:
         self._queue.labels(model).set(waiting)
@@ -138,8 +161,8 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The numbers in Prometheus's text format. Reads files where workers share: call it in a thread."""
-        for tally in list(self._bound_itl.values()):
-            tally.write()
+        for engine in list(self._engines.values()):
+            engine.itl.write()
         if self._shared_directory is None:
             return generate_latest(self.registry)
         gathered = CollectorRegistry()

@@ -1,12 +1,14 @@
 """Traces over OpenTelemetry: spans with ids, codes and counts, never with text.
 
-Without an OTLP endpoint there is no provider, no span is made and nothing is sent.
+Without an OTLP endpoint there is no provider, no span is made and nothing is sent. Rooms make spans with
+OpenTelemetry's API; the SDK is known here alone.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import context as otel_context
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -41,21 +43,10 @@ class Tracing:
             return None
         return self._tracer.start_span(name, context=parent, kind=kind, attributes=dict(attributes))
 
-    @contextmanager
-    def span(self, name: str, attributes: Attributes | None = None) -> Iterator[None]:
-        """A step of our own work, the parent of what begins within."""
-        span = self.start_span(name, SpanKind.INTERNAL, attributes or {})
-        if span is None:
-            yield
-            return
-        with current(span):
-            try:
-                yield
-            except BaseException as error:
-                fail(span, getattr(error, "code", type(error).__name__))
-                raise
-            finally:
-                span.end()
+    def install(self) -> None:
+        """Make this the process's provider, once: rooms that use OpenTelemetry's API alone send here then."""
+        if self._provider:
+            trace.set_tracer_provider(self._provider)
 
     def shutdown(self) -> None:
         """Send what is left and stop; waits a few seconds at most."""
@@ -101,10 +92,3 @@ def trace_id_of(span: Span) -> str:
 def context_from(headers: Mapping[str, str]) -> Context:
     """The caller's span, from its `traceparent`; none if it has sent none."""
     return _PROPAGATOR.extract(headers, context=Context())
-
-
-def headers_of(span: Span) -> dict[str, str]:
-    """The headers that make the next server's span a child of this one."""
-    headers: dict[str, str] = {}
-    _PROPAGATOR.inject(headers, context=set_span_in_context(span))
-    return headers

@@ -29,10 +29,10 @@ def value(metrics: Metrics | bytes, name: str, **labels: str) -> float:
 
 def test_a_completion_is_in_flight_until_it_ends_and_counted_by_outcome() -> None:
     metrics = Metrics({})
-    metrics.completion_started("smollm2", "embedded")
+    metrics.engine("smollm2", "embedded").completion_started()
     during = value(metrics, "triplane_completions_in_flight", **AT)
 
-    metrics.completion_ended("smollm2", "embedded", "failed", "engine_failed", Usage())
+    metrics.engine("smollm2", "embedded").completion_ended("failed", "engine_failed", Usage())
 
     assert during == 1
     assert value(metrics, "triplane_completions_in_flight", **AT) == 0
@@ -41,10 +41,10 @@ def test_a_completion_is_in_flight_until_it_ends_and_counted_by_outcome() -> Non
 
 def test_tokens_are_counted_by_kind_and_model() -> None:
     metrics = Metrics({})
-    metrics.completion_started("smollm2", "embedded")
+    metrics.engine("smollm2", "embedded").completion_started()
     usage = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=7)
 
-    metrics.completion_ended("smollm2", "embedded", "complete", "", usage)
+    metrics.engine("smollm2", "embedded").completion_ended("complete", "", usage)
 
     counted = [
         value(metrics, "triplane_tokens_total", model="smollm2", kind=kind)
@@ -55,7 +55,7 @@ def test_tokens_are_counted_by_kind_and_model() -> None:
 
 def test_inter_token_latencies_reach_the_exposition_in_their_buckets() -> None:
     metrics = Metrics({})
-    tally = metrics.inter_token("smollm2", "embedded")
+    tally = metrics.engine("smollm2", "embedded").itl
     for latency in (0.0005, 0.001, 0.02, 9.0):
         tally.observe(latency)
 
@@ -72,7 +72,7 @@ def test_inter_token_latencies_reach_the_exposition_in_their_buckets() -> None:
 def test_reading_twice_counts_nothing_twice() -> None:
     metrics = Metrics({})
     for _ in range(1000):
-        metrics.inter_token("smollm2", "embedded").observe(0.01)
+        metrics.engine("smollm2", "embedded").itl.observe(0.01)
     metrics.exposition()
 
     assert value(metrics, "triplane_inter_token_latency_seconds_count", **AT) == 1000
@@ -80,7 +80,7 @@ def test_reading_twice_counts_nothing_twice() -> None:
 
 def test_a_time_to_first_token_is_counted_by_model_and_engine() -> None:
     metrics = Metrics({})
-    metrics.first_token("smollm2", "embedded", 0.07)
+    metrics.engine("smollm2", "embedded").first_token(0.07)
 
     assert value(metrics, "triplane_time_to_first_token_seconds_bucket", **AT, le="0.075") == 1
     assert value(metrics, "triplane_time_to_first_token_seconds_bucket", **AT, le="0.05") == 0
@@ -118,7 +118,7 @@ from triplane.telemetry.metrics import Metrics
 metrics = Metrics()
 metrics.stream_opened()
 metrics.turn_ended("complete")
-metrics.inter_token("smollm2", "embedded").observe(0.02)
+metrics.engine("smollm2", "embedded").itl.observe(0.02)
 exposition = metrics.exposition()
 import os, sys
 sys.stdout.buffer.write(b"%d\\n" % os.getpid() + exposition)

@@ -73,6 +73,8 @@ export interface Chunk {
   conversation_id?: string;
   turn_id?: string;
   message_id?: string;
+  /** How the turn ended: in its last chunk. */
+  status?: MessageStatus;
 }
 
 export interface ErrorEvent {

@@ -1,6 +1,6 @@
 /** One turn as its events build it up. Pure: any prefix of a turn's events gives a state that can be shown. */
 
-import type { Chunk, ErrorBody, ErrorEvent, FinishReason } from "../protocol/wire";
+import type { Chunk, ErrorBody, ErrorEvent, FinishReason, MessageStatus } from "../protocol/wire";
 import type { SseEvent } from "./sse";
 
 export interface TurnState {
@@ -13,6 +13,7 @@ export interface TurnState {
   /** What the store had when we began to follow. The text shown never gets shorter than this. */
   storedText: string;
   finishReason: FinishReason | null;
+  status: MessageStatus;
   error: ErrorBody | null;
   isEnded: boolean;
 }
@@ -30,6 +31,7 @@ export const emptyTurn: TurnState = {
   text: "",
   storedText: "",
   finishReason: null,
+  status: "streaming",
   error: null,
   isEnded: false,
 };
@@ -59,7 +61,7 @@ export function reduce(state: TurnState, event: TurnEvent): TurnState {
     case "done":
       return { ...state, position, isEnded: true };
     case "error":
-      return { ...state, position, error: event.error };
+      return { ...state, position, status: "failed", error: event.error };
     case "chunk": {
       const { chunk } = event;
       const choice = chunk.choices[0];
@@ -71,6 +73,7 @@ export function reduce(state: TurnState, event: TurnEvent): TurnState {
         model: chunk.model || state.model,
         text: state.text + (choice?.delta.content ?? ""),
         finishReason: choice?.finish_reason ?? state.finishReason,
+        status: chunk.status ?? state.status,
       };
     }
   }

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from triplane.adapters.embedded.run_folder import ChildRecord, RunFolder, start_time
-from triplane.adapters.embedded.server_folder import SpawnOptions
+from triplane.adapters.embedded.server_folder import EmbeddedServerError, SpawnOptions
 
 _PR_SET_PDEATHSIG = 1
 _FIRST_DELAY_S = 0.2
@@ -26,11 +26,11 @@ _CRASH_LOOP = 5
 _KILL_TIMEOUT_S = 5.0
 
 
-class ChildFailed(Exception):
+class ChildFailed(EmbeddedServerError):
     """A child didn't get ready; the message says which, why, and where its log is."""
 
 
-async def _at_once() -> None:
+async def at_once() -> None:
     """Ready as soon as it runs."""
 
 
@@ -47,12 +47,12 @@ class ChildSpec:
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     prepare: Callable[[], None] | None = None
-    ready: Callable[[], Awaitable[None]] = _at_once
+    ready: Callable[[], Awaitable[None]] = at_once
     ready_timeout_s: float = 60.0
     stop_signal: int = signal.SIGTERM
     stop_timeout_s: float = 8.0
     pass_fds: Sequence[int] = ()
-    spawn_options: SpawnOptions | None = None
+    spawn_options: Callable[[], SpawnOptions] | None = None
 
 
 class Child:
@@ -96,9 +96,7 @@ class Child:
         spec = self.spec
         if spec.prepare is not None:
             await asyncio.to_thread(spec.prepare)
-        options = spec.spawn_options or SpawnOptions(
-            user=None, group=None, extra_groups=None, cwd=str(self._folder.data_dir), process_group=0
-        )
+        options = spec.spawn_options() if spec.spawn_options else self._as_this_user()
         with self._folder.log_file(spec.name).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *spec.command,
@@ -119,6 +117,11 @@ class Child:
         )
         self._changed()
         return process
+
+    def _as_this_user(self) -> SpawnOptions:
+        return SpawnOptions(
+            user=None, group=None, extra_groups=None, cwd=str(self._folder.data_dir), process_group=0
+        )
 
     async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
         ready = asyncio.ensure_future(self.spec.ready())
@@ -158,7 +161,7 @@ class Child:
         try:
             process = await self._spawn()
             await self._wait_ready(process)
-        except ChildFailed as failure:
+        except EmbeddedServerError as failure:
             if self._process is not None and self._process.returncode is None:
                 self._say(str(failure))
                 await self._kill(self._process)

@@ -31,7 +31,8 @@ CALL_S = 30.0
 LEAVE_S = 0.05
 MAX_ERROR_BYTES = 64 * 1024
 MAX_CONNECTIONS = 4096
-DEFAULT_KEEP_ALIVE_S = 4.0
+KEEP_ALIVE_S = 4.0
+MAX_RETRY_AFTER_S = 3600.0
 
 _decode_error = msgspec.json.Decoder(ErrorBody).decode
 
@@ -58,6 +59,8 @@ class OpenAIStream(Generic[ChunkT]):
             raise self._error
         if self._reader.is_done:
             return None
+        if self._reader.is_broken:
+            return self._reader.feed(b"")
         try:
             data = await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
@@ -122,7 +125,8 @@ class OpenAIEngine:
     async def start(self, request: CompletionRequest, headers: Mapping[str, str]) -> EngineStream:
         if request.continue_final_message:
             raise InvalidRequest("This engine can't continue an unfinished answer.", param="messages")
-        return await self._open(request_body(request, self._engine_model), self._reader(), headers)
+        response = await self._open(request_body(request, self._engine_model), headers)
+        return OpenAIStream(response, ChunkReader(Chunk, self._engine_model))
 
     async def count_tokens(self, messages: Sequence[Message]) -> list[int]:
         """An upper bound, because this wire has no tokenizer: no tokenizer makes more tokens than bytes."""
@@ -136,20 +140,15 @@ class OpenAIEngine:
             await self._session.close()
             self._session = None
 
-    def _reader(self) -> ChunkReader[Chunk]:
-        return ChunkReader(Chunk, self._engine_model)
-
     def _refusal(self, status: int, fields: dict[str, Any], retry_after_s: float | None) -> TriplaneError:
         return refusal(status, fields, retry_after_s)
 
-    async def _open(
-        self, body: dict[str, Any], reader: ChunkReader[ChunkT], headers: Mapping[str, str]
-    ) -> "OpenAIStream[ChunkT]":
-        """Send the request; the stream of its answer, once the engine has said yes."""
+    async def _open(self, body: dict[str, Any], headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Send the request; the response that streams its answer, once the engine has said yes."""
         response = await self._post_once_more_if_stale(f"{self._base_url}/chat/completions", body, headers)
         if response.status != 200:
             raise await self._read_refusal(response)
-        return OpenAIStream(response, reader)
+        return response
 
     async def _post_once_more_if_stale(
         self, url: str, body: Any, headers: Mapping[str, str]
@@ -187,10 +186,12 @@ class OpenAIEngine:
             raise _unreachable(error) from error
 
     async def _read_refusal(self, response: aiohttp.ClientResponse) -> TriplaneError:
+        raw = b""
         try:
-            raw = await response.content.read(MAX_ERROR_BYTES)
+            while len(raw) < MAX_ERROR_BYTES and (more := await response.content.readany()):
+                raw += more
         except (aiohttp.ClientError, OSError):
-            raw = b""
+            pass
         finally:
             response.release()
         try:
@@ -203,11 +204,10 @@ class OpenAIEngine:
         """The session, made on first use because it belongs to the running loop."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=DEFAULT_KEEP_ALIVE_S),
+                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
                 headers=self._headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=True,
             )
         return self._session
 
@@ -221,7 +221,7 @@ def _unreachable(error: aiohttp.ClientError) -> TriplaneError:
 def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
     """The seconds that the engine asks us to wait; a date or nonsense counts as not said."""
     text = response.headers.get("Retry-After", "")
-    return float(text) if text.isdigit() else None
+    return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else None
 
 
 def _call_bytes(message: Message) -> int:

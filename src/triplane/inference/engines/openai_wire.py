@@ -166,6 +166,12 @@ class ChunkReader(Generic[ChunkT]):
         self._usage: Usage | None = None
         self._deltas = 0
         self._named_calls: set[int] = set()
+        self._broken: TriplaneError | None = None
+
+    @property
+    def is_broken(self) -> bool:
+        """An error waits behind the events that came with it: the next `feed` raises it."""
+        return self._broken is not None
 
     @property
     def usage(self) -> Usage:
@@ -173,23 +179,40 @@ class ChunkReader(Generic[ChunkT]):
         return self._usage or Usage(completion_tokens=self._deltas)
 
     def feed(self, data: bytes) -> list[EngineEvent]:
-        """The events that these bytes complete. Raises TriplaneError for an error or nonsense in them."""
+        """The events that these bytes complete.
+
+        Raises TriplaneError for an error or nonsense in them; for one behind events, at the next call.
+        """
+        if self._broken is not None:
+            raise self._broken
         events: list[EngineEvent] = []
-        for payload in self._sse.feed(data):
-            if payload == b"[DONE]":
-                events.append(self.finish())
-                break
-            try:
-                chunk = self._decode(payload)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise EngineFailed("The engine sent something that isn't a piece of an answer.") from error
-            if chunk.error is not None:
-                raise self.failure(error_fields(chunk.error))
-            self.take(chunk, events)
+        try:
+            for payload in self._sse.feed(data):
+                self._take_payload(payload, events)
+        except TriplaneError as error:
+            if not events:
+                raise
+            self._broken = error
         return events
+
+    def _take_payload(self, payload: bytes, events: list[EngineEvent]) -> None:
+        if self.is_done:
+            return
+        if payload == b"[DONE]":
+            events.append(self.finish())
+            return
+        try:
+            chunk = self._decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise EngineFailed("The engine sent something that isn't a piece of an answer.") from error
+        if chunk.error is not None:
+            raise self.failure(error_fields(chunk.error))
+        self.take(chunk, events)
 
     def finish(self) -> Finished:
         """The last event, once the stream has ended as it should. Raises EngineFailed if it hasn't."""
+        if self._broken is not None:
+            raise self._broken
         if self.reason is None:
             raise EngineFailed("The engine's answer broke off.")
         self.is_done = True

@@ -4,13 +4,14 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from litestar import Litestar, MediaType, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from swagger_ui_bundle import swagger_ui_path
 
 from triplane.domain.errors import NotFound
 from triplane.orchestration.bff.authentication import PUBLIC
+from triplane.orchestration.bff.request import StrictRequest
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -38,27 +39,32 @@ _FOR_A_DAY = {"cache-control": "public, max-age=86400"}
 
 
 class ApiDescription:
-    """The OpenAPI document, built once from the application's own handlers."""
+    """The OpenAPI document, built from the application's own handlers when first asked for."""
 
     def __init__(self) -> None:
-        self.json = b""
-        self.json_for_page = b""
+        self._document: dict[str, Any] | None = None
 
-    def describe(self, app: Litestar) -> None:
-        document: dict[str, Any] = app.openapi_schema.to_schema()
-        self.json = msgspec.json.encode(document)
-        # The page's renderer knows OpenAPI up to 3.0 and shows 3.1 well enough, once it agrees to try.
-        self.json_for_page = msgspec.json.encode({**document, "openapi": "3.0.3"})
+    async def of(self, app: Litestar) -> dict[str, Any]:
+        if self._document is None:
+            self._document = await asyncio.to_thread(_describe, app)
+        return self._document
 
 
-def api_docs_handlers(description: ApiDescription) -> list[HTTPRouteHandler]:
+def _describe(app: Litestar) -> dict[str, Any]:
+    return app.openapi_schema.to_schema()
+
+
+def api_docs_handlers() -> list[HTTPRouteHandler]:
+    description = ApiDescription()
+
     @get("/openapi.json", opt=PUBLIC, include_in_schema=False)
-    async def openapi_json() -> Response[bytes]:
-        return Response(description.json, media_type=MediaType.JSON)
+    async def openapi_json(request: StrictRequest) -> Response[dict[str, Any]]:
+        return Response(await description.of(request.app))
 
     @get("/docs/openapi.json", opt=PUBLIC, include_in_schema=False)
-    async def openapi_json_for_page() -> Response[bytes]:
-        return Response(description.json_for_page, media_type=MediaType.JSON)
+    async def openapi_json_for_page(request: StrictRequest) -> Response[dict[str, Any]]:
+        # The page's renderer knows OpenAPI up to 3.0 and shows 3.1 well enough, once it agrees to try.
+        return Response({**await description.of(request.app), "openapi": "3.0.3"})
 
     return [openapi_json, openapi_json_for_page, docs_page, docs_start, docs_file]
 
@@ -74,7 +80,7 @@ async def docs_start() -> Response[str]:
 
 
 @get("/docs/{name:str}", opt=PUBLIC, include_in_schema=False)
-async def docs_file(name: str) -> Response[bytes]:
+async def docs_file(name: FromPath[str]) -> Response[bytes]:
     media_type = _FILES.get(name)
     if media_type is None:
         raise NotFound("There is nothing at this path.")

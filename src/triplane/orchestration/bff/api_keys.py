@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from litestar import Response, delete, get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
 
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import is_id
@@ -50,7 +51,9 @@ async def list_api_keys(request: StrictRequest, deps: Deps) -> Page[ApiKeyObject
     status_code=201,
     responses=documented(400, 401, 403, 413, 415),
 )
-async def create_api_key(request: StrictRequest, deps: Deps, data: NewApiKey) -> Response[ApiKeyWithSecret]:
+async def create_api_key(
+    request: StrictRequest, deps: Deps, data: JSONBody[NewApiKey]
+) -> Response[ApiKeyWithSecret]:
     key, secret = await deps.api_keys.create(request.principal, data.name)
     shown = ApiKeyWithSecret(**msgspec.structs.asdict(_present(key)), key=secret)
     return Response(shown, headers={"cache-control": "no-store"})
@@ -63,7 +66,7 @@ async def create_api_key(request: StrictRequest, deps: Deps, data: NewApiKey) ->
     status_code=200,
     responses=documented(401, 403, 404),
 )
-async def revoke_api_key(request: StrictRequest, deps: Deps, key_id: str) -> Deleted:
+async def revoke_api_key(request: StrictRequest, deps: Deps, key_id: FromPath[str]) -> Deleted:
     if not is_id("key", key_id):
         raise NotFound("There is no such API key.")
     await deps.api_keys.revoke(request.principal, key_id)

@@ -9,7 +9,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.types import ControllerRouterHandler
 
-from triplane.orchestration.bff.api_docs import ApiDescription, api_docs_handlers
+from triplane.orchestration.bff.api_docs import api_docs_handlers
 from triplane.orchestration.bff.api_keys import API_KEY_HANDLERS
 from triplane.orchestration.bff.authentication import SESSION_COOKIE, authentication_guard
 from triplane.orchestration.bff.conversations import CONVERSATION_HANDLERS
@@ -31,7 +31,6 @@ def create_app(deps: AppDeps, extra_handlers: Sequence[ControllerRouterHandler] 
     A handler gets `request: StrictRequest` with `request.principal` and `request.request_id`, and a body
     checked strictly against the struct of its `data` parameter. `opt=PUBLIC` lets anyone in.
     """
-    description = ApiDescription()
     api = Litestar(
         route_handlers=[
             *MODEL_HANDLERS,
@@ -39,7 +38,7 @@ def create_app(deps: AppDeps, extra_handlers: Sequence[ControllerRouterHandler] 
             *SESSION_HANDLERS,
             *API_KEY_HANDLERS,
             *HEALTH_HANDLERS,
-            *api_docs_handlers(description),
+            *api_docs_handlers(),
             *extra_handlers,
         ],
         dependencies={"deps": Provide(lambda: deps, sync_to_thread=False)},
@@ -51,7 +50,6 @@ def create_app(deps: AppDeps, extra_handlers: Sequence[ControllerRouterHandler] 
         logging_config=None,
         debug=False,
     )
-    description.describe(api)
     api_paths = {"v1"} | {first_segment(route.path) for route in api.routes} - {
         first_segment(_DESCRIPTION_ROUTE)
     }

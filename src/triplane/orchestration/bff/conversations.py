@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import HttpMethod, delete, get, post, route
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from triplane.domain.completion import Content, Message, Role, TextPart, ToolCall
 from triplane.domain.conversation import Conversation, StoredMessage
@@ -96,7 +96,7 @@ class MessageObject(msgspec.Struct, frozen=True, kw_only=True):
     responses=documented(400, 401, 403, 413, 415),
 )
 async def create_conversation(
-    request: StrictRequest, deps: Deps, data: NewConversation | None = None
+    request: StrictRequest, deps: Deps, data: JSONBody[NewConversation | None] = None
 ) -> ConversationObject:
     new = data or NewConversation()
     messages = [Message(role=item.role, content=_content_of(item)) for item in new.items or []]
@@ -115,8 +115,8 @@ async def create_conversation(
 async def list_conversations(
     request: StrictRequest,
     deps: Deps,
-    limit: Annotated[int, Parameter(ge=1, le=100)] = 20,
-    after: str | None = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
+    after: FromQuery[str | None] = None,
 ) -> Page[ConversationObject]:
     if after is not None and not is_id("conv", after):
         raise InvalidRequest("after: this is not the id of a conversation.", param="after")
@@ -130,7 +130,9 @@ async def list_conversations(
     summary="One conversation",
     responses=documented(401, 404),
 )
-async def get_conversation(request: StrictRequest, deps: Deps, conversation_id: str) -> ConversationObject:
+async def get_conversation(
+    request: StrictRequest, deps: Deps, conversation_id: FromPath[str]
+) -> ConversationObject:
     return _present(await deps.conversations.get(request.principal, _known(conversation_id)))
 
 
@@ -143,7 +145,7 @@ async def get_conversation(request: StrictRequest, deps: Deps, conversation_id: 
     responses=documented(400, 401, 403, 404, 413, 415),
 )
 async def update_conversation(
-    request: StrictRequest, deps: Deps, conversation_id: str, data: ConversationChange
+    request: StrictRequest, deps: Deps, conversation_id: FromPath[str], data: JSONBody[ConversationChange]
 ) -> ConversationObject:
     changed = await deps.conversations.update(
         request.principal, _known(conversation_id), _title(data.title), data.metadata
@@ -158,7 +160,7 @@ async def update_conversation(
     status_code=200,
     responses=documented(401, 403, 404),
 )
-async def delete_conversation(request: StrictRequest, deps: Deps, conversation_id: str) -> Deleted:
+async def delete_conversation(request: StrictRequest, deps: Deps, conversation_id: FromPath[str]) -> Deleted:
     await deps.conversations.delete(request.principal, _known(conversation_id))
     return Deleted(id=conversation_id, object="conversation.deleted")
 
@@ -172,9 +174,9 @@ async def delete_conversation(request: StrictRequest, deps: Deps, conversation_i
 async def list_messages(
     request: StrictRequest,
     deps: Deps,
-    conversation_id: str,
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = 100,
-    after: Annotated[int, Parameter(ge=0, le=_LARGEST_SEQ)] = 0,
+    conversation_id: FromPath[str],
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
+    after: Annotated[int, QueryParameter(ge=0, le=_LARGEST_SEQ)] = 0,
 ) -> Page[MessageObject]:
     found, has_more = await deps.conversations.messages(
         request.principal, _known(conversation_id), after, limit

@@ -111,8 +111,11 @@ def _respond(body: ErrorBody, status: int, headers: Mapping[str, str]) -> Respon
     )
 
 
-def _known(_: AnyRequest, error: errors.TriplaneError) -> Response[ErrorBody]:
-    return _respond(present_error(error), status_of(error), error_headers(error))
+def _known(request: AnyRequest, error: errors.TriplaneError) -> Response[ErrorBody]:
+    status = status_of(error)
+    if status >= 500:
+        log.warning("request failed", request_id=request_id_of(request.scope), code=error.code)
+    return _respond(present_error(error), status, error_headers(error))
 
 
 def _http(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 import structlog
-from litestar import Response, get
+from litestar import MediaType, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from triplane.orchestration.bff.authentication import PUBLIC
@@ -66,10 +66,11 @@ async def _ask(check: Check) -> None:
     security=[{}],
     tags=["Health"],
     summary="Metrics for Prometheus",
-    media_type="text/plain; version=0.0.4; charset=utf-8",
+    media_type=MediaType.TEXT,
 )
-async def metrics(deps: Deps) -> bytes:
-    return await asyncio.to_thread(deps.metrics)
+async def metrics(deps: Deps) -> Response[bytes]:
+    content = await asyncio.to_thread(deps.metrics)
+    return Response(content, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
 HEALTH_HANDLERS: list[HTTPRouteHandler] = [healthz, readyz, metrics]

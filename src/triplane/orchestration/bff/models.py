@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 from litestar import get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from triplane.domain.completion import ModelCard
 from triplane.orchestration.bff.deps import Deps
@@ -33,7 +34,7 @@ async def list_models(deps: Deps) -> ModelList:
 
 # A path parameter, because a model's id may have slashes: `org/name`.
 @get("/v1/models/{model_id:path}", tags=["Models"], summary="One model", responses=documented(401, 404, 503))
-async def get_model(deps: Deps, model_id: str) -> ModelObject:
+async def get_model(deps: Deps, model_id: FromPath[str]) -> ModelObject:
     return _present(await deps.gateway.model(model_id.lstrip("/")))
 
 

@@ -1,12 +1,12 @@
 """Signing in by the one-time link, who I am, signing out."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 from litestar import MediaType, Response, delete, get
 from litestar.datastructures import Cookie
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromQuery
 
 from triplane.orchestration.accounts.sessions import SESSION_LIFETIME
 from triplane.orchestration.bff.authentication import PUBLIC, SESSION_COOKIE
@@ -44,7 +44,7 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
     status_code=303,
     media_type=MediaType.HTML,
 )
-async def sign_in(deps: Deps, token: Annotated[str, Parameter(max_length=200)] = "") -> Response[str]:
+async def sign_in(deps: Deps, token: FromQuery[str] = "") -> Response[str]:
     """Sets the session cookie and goes to `/`; answers 403 for a link that is used, expired or wrong."""
     session = await deps.sessions.redeem(token) if token else None
     if session is None:

@@ -24,7 +24,7 @@ export const AssistantMessage = memo(function AssistantMessage(props: AssistantM
   const text = message ? textOf(message.content) : live ? shownText(live.state) : "";
   const model = message?.model ?? live?.state.model ?? null;
   const error = live?.state.error ?? null;
-  const status = message?.status ?? (error ? "failed" : "streaming");
+  const status = message?.status ?? live?.state.status ?? "streaming";
   const body = useRef<HTMLDivElement>(null);
   const isWaiting = text === "" && (isGrowing || message?.status === "streaming");
   return (

@@ -13,7 +13,7 @@ interface CodeBlockProps {
 export function CodeBlock({ code, language, isGrowing }: CodeBlockProps) {
   const coloured = useHighlight(code, language, isGrowing);
   return (
-    <figure className="code-block mt-4 overflow-hidden rounded-xl border border-line bg-code first:mt-0">
+    <figure className="overflow-hidden rounded-xl border border-line bg-code">
       <figcaption className="flex h-9 items-center justify-between border-b border-line pr-1 pl-4 text-xs text-muted">
         <span>{language || "text"}</span>
         <CopyButton label="Copy code" text={() => code} withWord className="h-7!" />

@@ -11,7 +11,7 @@ export function ModelPicker({ models, chosen, choose }: ModelChoice) {
       <select
         value={chosen}
         onChange={(event) => choose(event.target.value)}
-        className="h-full max-w-56 appearance-none truncate rounded-lg bg-transparent pr-7 pl-2 text-xs"
+        className="h-full field-sizing-content max-w-56 appearance-none truncate rounded-lg bg-transparent pr-7 pl-2 text-xs"
       >
         {models.map((model) => (
           <option key={model.id} value={model.id} className="bg-raised text-ink">

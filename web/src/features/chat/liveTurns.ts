@@ -30,7 +30,10 @@ export interface LiveTurnsHooks {
   onAccepted(turn: LiveTurn): void;
   /** The turn is over; resolves when its messages have been read back from the store. */
   onEnded(turn: LiveTurn): Promise<void>;
-  onRefused(turn: LiveTurn): void;
+  /** The server said no. Resolves to true when the store has the turn nevertheless, with how it failed. */
+  onRefused(turn: LiveTurn): Promise<boolean>;
+  /** The turn that goes on in a conversation, when its stream hasn't named it yet. */
+  findTurn(conversationId: string): Promise<string | null>;
 }
 
 interface Running {
@@ -43,6 +46,7 @@ export class LiveTurns {
   readonly #shown = new Map<string, LiveTurn>();
   readonly #listeners = new Map<string, Set<() => void>>();
   readonly #stale = new Set<string>();
+  readonly #keys = new Map<string, string>();
   readonly #hooks: LiveTurnsHooks;
   #isFrameAsked = false;
 
@@ -61,6 +65,11 @@ export class LiveTurns {
       listeners.delete(listener);
       if (listeners.size === 0) this.#listeners.delete(conversationId);
     };
+  }
+
+  /** The name of a message in the page: an answer that grew here keeps the one it had then, and so its place. */
+  keyOf(messageId: string): string {
+    return this.#keys.get(messageId) ?? messageId;
   }
 
   send(conversationId: string, model: string, text: string): void {
@@ -95,14 +104,16 @@ export class LiveTurns {
     if (!running || running.turn.isStopping || running.turn.phase === "refused") return;
     this.#change(conversationId, { isStopping: true });
     this.#showNow(conversationId);
-    this.#sendStop(running.turn.state.turnId, conversationId);
+    void this.#sendStop(running.turn.state.turnId, conversationId);
   }
 
-  #sendStop(turnId: string | null, conversationId: string): void {
-    if (turnId === null) return; // sent as soon as the turn has an id
-    stopTurn(turnId).catch(() => {
+  async #sendStop(known: string | null, conversationId: string): Promise<void> {
+    try {
+      const turnId = known ?? (await this.#hooks.findTurn(conversationId));
+      if (turnId !== null) await stopTurn(turnId); // else it is sent as soon as the stream names the turn
+    } catch {
       this.#change(conversationId, { isStopping: false });
-    });
+    }
   }
 
   #run(turn: LiveTurn): void {
@@ -146,9 +157,10 @@ export class LiveTurns {
     if (!running) return;
     const isAccepted = running.turn.state.turnId === null && state.turnId !== null;
     this.#change(conversationId, { state });
+    if (state.messageId !== null) this.#keys.set(state.messageId, running.turn.key);
     if (!isAccepted) return;
     this.#hooks.onAccepted(running.turn);
-    if (running.turn.isStopping) this.#sendStop(state.turnId, conversationId);
+    if (running.turn.isStopping) void this.#sendStop(state.turnId, conversationId);
   }
 
   async #fail(conversationId: string, problem: Problem): Promise<void> {
@@ -156,9 +168,9 @@ export class LiveTurns {
     if (!running) return;
     // Its log is gone, so the turn is over: the store has what was said.
     if (running.turn.state.turnId !== null && problem.status === 404) return this.#settle(conversationId);
+    if (problem.status !== 0 && (await this.#hooks.onRefused(running.turn))) return this.dismiss(conversationId);
     this.#change(conversationId, { phase: "refused", problem, isStopping: false });
     this.#showNow(conversationId);
-    this.#hooks.onRefused(running.turn);
   }
 
   async #settle(conversationId: string): Promise<void> {

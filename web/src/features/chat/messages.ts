@@ -1,7 +1,7 @@
 /** The stored messages of a conversation. A refresh reads only what may have changed: from the last settled one on. */
 
 import { type QueryClient, useQuery } from "@tanstack/react-query";
-import { listMessages } from "../../protocol/client";
+import { listMessages, Problem } from "../../protocol/client";
 import type { Message } from "../../protocol/wire";
 
 const keyOf = (conversationId: string) => ["messages", conversationId] as const;
@@ -34,4 +34,21 @@ export const startEmpty = (client: QueryClient, conversationId: string): unknown
 export async function refreshMessages(client: QueryClient, conversationId: string): Promise<void> {
   await client.cancelQueries({ queryKey: keyOf(conversationId) });
   client.setQueryData(keyOf(conversationId), await readMessages(client, conversationId));
+}
+
+/** Looks whether the store has more than the page knew, and takes it in. No, if that can't be known now. */
+export async function hasNewMessages(client: QueryClient, conversationId: string): Promise<boolean> {
+  const known = client.getQueryData<Message[]>(keyOf(conversationId))?.length ?? 0;
+  try {
+    await refreshMessages(client, conversationId);
+  } catch (error) {
+    if (error instanceof Problem) return false;
+    throw error;
+  }
+  return (client.getQueryData<Message[]>(keyOf(conversationId))?.length ?? 0) > known;
+}
+
+export async function findGrowingTurn(conversationId: string): Promise<string | null> {
+  const messages = await listMessages(conversationId, 0);
+  return messages.findLast((message) => message.status === "streaming")?.turn_id ?? null;
 }

@@ -1,0 +1,134 @@
+"""Tenants, users and their ways in. Only hashes of secrets arrive here."""
+
+from datetime import datetime
+
+import asyncpg
+
+from triplane.adapters.postgres.pool import Database
+from triplane.domain.conversation import Principal
+from triplane.domain.errors import NotFound
+from triplane.domain.ids import new_id
+from triplane.orchestration.accounts.ports import ApiKey, User
+
+_FIRST_TENANT = "Default"
+_FIRST_ADMINISTRATOR = "Administrator"
+
+
+class PostgresAccounts:
+    """`AccountStore` on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ensure_first_administrator(self) -> User:
+        async with self._database.connection() as connection, connection.transaction():
+            # Two processes that start at once make one administrator.
+            await connection.execute("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE")
+            found = await connection.fetchrow(_FIRST_ADMIN)
+            if found is None:
+                names = (new_id("tenant"), _FIRST_TENANT, new_id("user"), _FIRST_ADMINISTRATOR)
+                found = await connection.fetchrow(_ADD_FIRST_ADMIN, *names)
+            return _user(found)
+
+    async def add_sign_in_link(self, user: User, token_sha256: bytes, expires_at: datetime) -> None:
+        await self._database.execute(_ADD_LINK, user.tenant_id, user.id, token_sha256, expires_at)
+
+    async def redeem_sign_in_link(self, token_sha256: bytes) -> User | None:
+        row = await self._database.fetchrow(_REDEEM_LINK, token_sha256)
+        return _user(row) if row else None
+
+    async def add_session(self, user: User, session_id: str, expires_at: datetime) -> None:
+        await self._database.execute(_ADD_SESSION, user.tenant_id, session_id, user.id, expires_at)
+
+    async def find_session(self, session_id: str) -> User | None:
+        row = await self._database.fetchrow(_FIND_SESSION, session_id)
+        return _user(row) if row else None
+
+    async def end_session(self, session_id: str) -> None:
+        await self._database.execute(_END_SESSION, session_id)
+
+    async def add_api_key(self, who: Principal, key: ApiKey, secret_sha256: bytes) -> None:
+        await self._database.execute(
+            _ADD_KEY,
+            who.tenant_id,
+            key.id,
+            who.user_id,
+            key.name,
+            key.prefix,
+            secret_sha256,
+            key.created_at,
+        )
+
+    async def find_api_key(self, secret_sha256: bytes) -> Principal | None:
+        row = await self._database.fetchrow(_FIND_KEY, secret_sha256)
+        if row is None:
+            return None
+        return Principal(
+            tenant_id=row["tenant_id"],
+            user_id=row["user_id"],
+            is_admin=row["is_admin"],
+            api_key_id=row["id"],
+        )
+
+    async def list_api_keys(self, who: Principal) -> list[ApiKey]:
+        rows = await self._database.fetch(_LIST_KEYS, who.tenant_id, who.user_id)
+        return [ApiKey(**row) for row in rows]
+
+    async def revoke_api_key(self, who: Principal, key_id: str) -> None:
+        """Revoking twice is harmless."""
+        if not await self._database.fetchval(_REVOKE_KEY, who.tenant_id, who.user_id, key_id):
+            raise NotFound("No such key.", param="id")
+
+
+_FIRST_ADMIN = "SELECT id, tenant_id, name, is_admin FROM users WHERE is_admin ORDER BY id LIMIT 1"
+
+_ADD_FIRST_ADMIN = """
+WITH tenant AS (INSERT INTO tenants (id, name) VALUES ($1, $2))
+INSERT INTO users (tenant_id, id, name, is_admin) VALUES ($1, $3, $4, true)
+RETURNING id, tenant_id, name, is_admin"""
+
+_ADD_LINK = "INSERT INTO sign_in_links (tenant_id, user_id, token_sha256, expires_at) VALUES ($1, $2, $3, $4)"
+
+_REDEEM_LINK = """
+UPDATE sign_in_links l SET used_at = now()
+FROM users u
+WHERE l.token_sha256 = $1 AND l.used_at IS NULL AND l.expires_at > now()
+  AND u.tenant_id = l.tenant_id AND u.id = l.user_id
+RETURNING u.id, u.tenant_id, u.name, u.is_admin"""
+
+_ADD_SESSION = "INSERT INTO sessions (tenant_id, id, user_id, expires_at) VALUES ($1, $2, $3, $4)"
+
+_FIND_SESSION = """
+SELECT u.id, u.tenant_id, u.name, u.is_admin
+FROM sessions s JOIN users u ON u.tenant_id = s.tenant_id AND u.id = s.user_id
+WHERE s.id = $1 AND s.ended_at IS NULL AND s.expires_at > now()"""
+
+_END_SESSION = "UPDATE sessions SET ended_at = now() WHERE id = $1 AND ended_at IS NULL"
+
+_ADD_KEY = """
+INSERT INTO api_keys (tenant_id, id, user_id, name, prefix, secret_sha256, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)"""
+
+_FIND_KEY = """
+WITH found AS (
+    SELECT k.tenant_id, k.user_id, k.id, k.last_used_at, u.is_admin
+    FROM api_keys k JOIN users u ON u.tenant_id = k.tenant_id AND u.id = k.user_id
+    WHERE k.secret_sha256 = $1 AND k.revoked_at IS NULL
+), noted AS (
+    UPDATE api_keys k SET last_used_at = now() FROM found f
+    WHERE k.tenant_id = f.tenant_id AND k.id = f.id
+      AND (f.last_used_at IS NULL OR f.last_used_at < now() - interval '1 minute')
+)
+SELECT tenant_id, user_id, id, is_admin FROM found"""
+
+_LIST_KEYS = """
+SELECT id, name, prefix, created_at, last_used_at, revoked_at FROM api_keys
+WHERE tenant_id = $1 AND user_id = $2 ORDER BY id"""
+
+_REVOKE_KEY = """
+UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
+WHERE tenant_id = $1 AND user_id = $2 AND id = $3 RETURNING true"""
+
+
+def _user(row: asyncpg.Record) -> User:
+    return User(id=row["id"], tenant_id=row["tenant_id"], name=row["name"], is_admin=row["is_admin"])

@@ -1,0 +1,181 @@
+"""Conversations and their messages. A deleted one is a tombstone: every query passes it by."""
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from triplane.adapters.postgres.pool import Database
+from triplane.adapters.postgres.rows import (
+    CONVERSATION_COLUMNS,
+    MESSAGE_COLUMNS,
+    to_conversation,
+    to_json,
+    to_message,
+)
+from triplane.domain.completion import Message
+from triplane.domain.conversation import Conversation, Principal, StoredMessage
+from triplane.domain.errors import NotFound
+from triplane.domain.ids import new_id
+
+
+class PostgresConversations:
+    """`ConversationStore` on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, who: Principal, title: str | None, metadata: dict[str, str], items: Sequence[Message]
+    ) -> Conversation:
+        row = await self._database.fetchrow(
+            _CREATE,
+            who.tenant_id,
+            new_id("conv"),
+            who.user_id,
+            title,
+            to_json(metadata),
+            [new_id("msg") for _ in items],
+            [item.role for item in items],
+            [to_json(item.content) for item in items],
+            [to_json(item.tool_calls) for item in items],
+            [item.tool_call_id for item in items],
+        )
+        return _found(row)
+
+    async def get(self, who: Principal, conversation_id: str) -> Conversation:
+        return _found(await self._database.fetchrow(_GET, *_key(who, conversation_id)))
+
+    async def list_page(
+        self, who: Principal, after: str | None, limit: int
+    ) -> tuple[list[Conversation], bool]:
+        """Raises NotFound if there is, and was, no conversation `after`."""
+        if after is None:
+            rows = await self._database.fetch(_FIRST_PAGE, who.tenant_id, who.user_id, limit + 1)
+        else:
+            rows = await self._database.fetch(_NEXT_PAGE, who.tenant_id, who.user_id, limit + 1, after)
+            if not rows and not await self._database.fetchval(_EXISTED, who.tenant_id, who.user_id, after):
+                raise NotFound("No such conversation.", param="after")
+        return [to_conversation(row) for row in rows[:limit]], len(rows) > limit
+
+    async def update(
+        self, who: Principal, conversation_id: str, title: str | None, metadata: dict[str, str] | None
+    ) -> Conversation:
+        key = _key(who, conversation_id)
+        return _found(await self._database.fetchrow(_UPDATE, *key, title, to_json(metadata)))
+
+    async def set_generated_title(self, tenant_id: str, conversation_id: str, title: str) -> bool:
+        return bool(await self._database.fetchval(_SET_TITLE, tenant_id, conversation_id, title))
+
+    async def delete(self, who: Principal, conversation_id: str) -> None:
+        if not await self._database.fetchval(_DELETE, *_key(who, conversation_id)):
+            raise _no_conversation()
+
+    async def messages(
+        self, who: Principal, conversation_id: str, after_seq: int, limit: int
+    ) -> tuple[list[StoredMessage], bool]:
+        key = _key(who, conversation_id)
+        rows = _rows(await self._database.fetch(_MESSAGES, *key, after_seq, limit + 1))
+        return [to_message(row) for row in rows[:limit]], len(rows) > limit
+
+    async def path(
+        self, who: Principal, conversation_id: str, leaf_id: str, from_seq: int
+    ) -> list[StoredMessage]:
+        """Raises NotFound if the conversation has no message `leaf_id`."""
+        rows = _rows(await self._database.fetch(_PATH, *_key(who, conversation_id), leaf_id, from_seq))
+        if not rows:
+            raise NotFound("The conversation has no such message.", param="parent_id")
+        return [to_message(row) for row in rows]
+
+
+_MINE = "tenant_id = $1 AND user_id = $2 AND id = $3 AND deleted_at IS NULL"
+"""A conversation that this user may see: `_key` gives the arguments."""
+
+_CREATE = f"""
+WITH items AS (
+    SELECT * FROM unnest($6::text[], $7::text[], $8::json[], $9::json[], $10::text[])
+        WITH ORDINALITY AS i (id, role, content_json, tool_calls, tool_call_id, place)
+), conversation AS (
+    INSERT INTO conversations (tenant_id, id, user_id, title, title_source, metadata, last_seq, active_leaf)
+    VALUES ($1, $2, $3, $4, CASE WHEN $4::text IS NULL THEN NULL ELSE 'user' END, $5::jsonb,
+        cardinality($6::text[]), ($6::text[])[cardinality($6::text[])])
+    RETURNING {CONVERSATION_COLUMNS}
+), written AS (
+    INSERT INTO messages (tenant_id, id, conversation_id, seq, parent_id, role, status, content_json, tool_calls,
+        tool_call_id)
+    SELECT $1, id, $2, place, lag(id) OVER (ORDER BY place), role, 'complete', content_json, tool_calls,
+        tool_call_id
+    FROM items
+)
+SELECT * FROM conversation"""
+
+_GET = f"SELECT {CONVERSATION_COLUMNS} FROM conversations WHERE {_MINE}"
+
+_FIRST_PAGE = f"""
+SELECT {CONVERSATION_COLUMNS} FROM conversations
+WHERE tenant_id = $1 AND user_id = $2 AND deleted_at IS NULL
+ORDER BY updated_at DESC, id DESC LIMIT $3"""
+
+_NEXT_PAGE = f"""
+SELECT {CONVERSATION_COLUMNS} FROM conversations
+WHERE tenant_id = $1 AND user_id = $2 AND deleted_at IS NULL AND (updated_at, id) < (
+    SELECT updated_at, id FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND id = $4)
+ORDER BY updated_at DESC, id DESC LIMIT $3"""
+
+_EXISTED = "SELECT EXISTS (SELECT FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND id = $3)"
+
+_UPDATE = f"""
+UPDATE conversations SET
+    title = coalesce($4, title),
+    title_source = CASE WHEN $4::text IS NULL THEN title_source ELSE 'user' END,
+    metadata = coalesce($5::jsonb, metadata)
+WHERE {_MINE} RETURNING {CONVERSATION_COLUMNS}"""
+
+_SET_TITLE = """
+UPDATE conversations SET title = $3, title_source = 'generated'
+WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL AND title_source IS DISTINCT FROM 'user'
+RETURNING true"""
+
+_DELETE = f"UPDATE conversations SET deleted_at = now() WHERE {_MINE} RETURNING true"
+
+_MESSAGES = f"""
+SELECT m.* FROM conversations c LEFT JOIN LATERAL (
+    SELECT {MESSAGE_COLUMNS} FROM messages
+    WHERE tenant_id = c.tenant_id AND conversation_id = c.id AND seq > $4
+    ORDER BY seq LIMIT $5
+) m ON true
+WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.id = $3 AND c.deleted_at IS NULL
+ORDER BY m.seq"""
+
+_PATH = f"""
+WITH RECURSIVE path AS (
+    SELECT m.* FROM messages m
+    WHERE m.tenant_id = $1 AND m.id = $4 AND m.conversation_id = $3 AND m.seq >= $5
+    UNION ALL
+    SELECT above.* FROM path JOIN messages above ON above.tenant_id = $1 AND above.id = path.parent_id
+    WHERE above.seq >= $5
+)
+SELECT {", ".join(f"path.{column}" for column in MESSAGE_COLUMNS.split(", "))}
+FROM conversations c LEFT JOIN path ON true
+WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.id = $3 AND c.deleted_at IS NULL
+ORDER BY path.seq"""
+
+
+def _key(who: Principal, conversation_id: str) -> tuple[str, str, str]:
+    return who.tenant_id, who.user_id, conversation_id
+
+
+def _found(row: asyncpg.Record | None) -> Conversation:
+    if row is None:
+        raise _no_conversation()
+    return to_conversation(row)
+
+
+def _rows(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
+    """The messages of a query that answers one row of nulls for a conversation without any."""
+    if not rows:
+        raise _no_conversation()
+    return [] if rows[0]["id"] is None else rows
+
+
+def _no_conversation() -> NotFound:
+    return NotFound("No such conversation.", param="conversation_id")

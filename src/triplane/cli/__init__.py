@@ -1,0 +1,199 @@
+"""The command line. Each command's work is in a module of its own, imported when it runs.
+
+Answers that a program may want go to standard output, everything else to standard error. What a person can
+set right ends in one plain sentence and status 1.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from triplane.settings import SettingsError, read_settings
+
+app = typer.Typer(
+    name="triplane",
+    help="Triplane: your own chat assistant and OpenAI-compatible API. Start with `triplane serve`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+models = typer.Typer(help="Model files of the embedded engine.", no_args_is_help=True)
+database = typer.Typer(help="The database: its version, backups.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+app.add_typer(models, name="models")
+app.add_typer(database, name="db")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"triplane {version('triplane')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve() -> None:
+    """Start everything, and print the address and a one-time sign-in link."""
+    from triplane.cli.serve import serve
+
+    serve(read_settings())
+
+
+@app.command()
+def api() -> None:
+    """Run one API worker, for set-ups where something else starts the processes."""
+    from triplane.cli.processes import run_api_process
+
+    run_api_process(read_settings())
+
+
+@app.command()
+def worker() -> None:
+    """Run one job worker."""
+    from triplane.cli.processes import run_worker_process
+
+    run_worker_process(read_settings())
+
+
+@app.command()
+def engine() -> None:
+    """Run the embedded engine alone."""
+    from triplane.cli.processes import run_engine_process
+
+    run_engine_process(read_settings())
+
+
+@app.command()
+def chat(
+    question: Annotated[
+        str | None, typer.Argument(help="What to ask; what is piped in follows it. None: a prompt.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(envvar="TRIPLANE_URL", help="The server; this machine's by default.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(envvar="TRIPLANE_API_KEY", help="An API key.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model; the server's first by default.")] = None,
+) -> None:
+    """Ask one question, or chat at a prompt."""
+    from triplane.cli.chat import chat
+
+    chat(read_settings(), question, url, key, model)
+
+
+@app.command("sign-in-link")
+def sign_in_link() -> None:
+    """Print a new one-time link that signs the administrator in."""
+    from triplane.cli.accounts import make_sign_in_link
+
+    typer.echo(make_sign_in_link(read_settings()))
+
+
+@app.command()
+def doctor() -> None:
+    """Say in plain words what is wrong with this set-up."""
+    from triplane.cli.doctor import examine
+
+    raise typer.Exit(examine(read_settings()))
+
+
+@keys.command("create")
+def keys_create(name: Annotated[str, typer.Argument(help="What the key is for.")]) -> None:
+    """Make an API key and print it, this once."""
+    from triplane.cli.accounts import create_key
+
+    typer.echo(create_key(read_settings(), name))
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """List the API keys; never their secrets."""
+    from triplane.cli.accounts import list_keys
+
+    for line in list_keys(read_settings()):
+        typer.echo(line)
+
+
+@keys.command("revoke")
+def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="From `keys list`.")]) -> None:
+    """Revoke an API key for good."""
+    from triplane.cli.accounts import revoke_key
+
+    revoke_key(read_settings(), key_id)
+    typer.echo(f"{key_id} is revoked.", err=True)
+
+
+@models.command("pull")
+def models_pull(name: Annotated[str, typer.Argument(help="A name from `models list`.")] = "smollm2") -> None:
+    """Fetch a model file into the data folder, and check it."""
+    from triplane.cli.models import pull_model
+
+    typer.echo(pull_model(read_settings(), name))
+
+
+@models.command("list")
+def models_list() -> None:
+    """List the models, and which are here."""
+    from triplane.cli.models import list_models
+
+    for line in list_models(read_settings()):
+        typer.echo(line)
+
+
+@database.command("status")
+def database_status() -> None:
+    """Say whether the database is at this program's version."""
+    from triplane.cli.database import status
+
+    raise typer.Exit(status(read_settings(), typer.echo))
+
+
+@database.command("migrate")
+def database_migrate() -> None:
+    """Bring the database to this program's version."""
+    from triplane.cli.database import migrate_database
+
+    migrate_database(read_settings(), typer.echo)
+
+
+@database.command("backup")
+def database_backup(file: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
+    """Write the whole database to a file."""
+    from triplane.cli.database import backup_database
+
+    backup_database(read_settings(), file)
+
+
+@database.command("restore")
+def database_restore(file: Annotated[Path, typer.Argument(help="A file that `db backup` wrote.")]) -> None:
+    """Put a backup into an empty database."""
+    from triplane.cli.database import restore_database
+
+    restore_database(read_settings(), file)
+
+
+def run() -> None:
+    """The program's entry: what a person can set right is one sentence, not a traceback."""
+    from triplane.adapters.embedded.server_folder import EmbeddedServerError
+    from triplane.cli.errors import CommandFailed
+    from triplane.domain.errors import TriplaneError
+
+    try:
+        app()
+    except (CommandFailed, TriplaneError, SettingsError, EmbeddedServerError) as error:
+        typer.echo(f"triplane: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,85 @@
+"""Keys and sign-in links of the first administrator, made by whoever may read the data folder."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from triplane.adapters.embedded.run_folder import RunFolder
+from triplane.adapters.postgres.accounts import PostgresAccounts
+from triplane.cli.database import connected, database_url, migrate
+from triplane.cli.errors import CommandFailed
+from triplane.cli.secret import signing_secret
+from triplane.domain.conversation import Principal
+from triplane.orchestration.accounts.api_keys import ApiKeys
+from triplane.orchestration.accounts.sessions import Sessions, principal_of
+from triplane.settings import Settings
+
+_T = TypeVar("_T")
+
+
+def create_key(settings: Settings, name: str) -> str:
+    """A new key's secret. Raises InvalidRequest."""
+
+    async def create(keys: ApiKeys, who: Principal) -> str:
+        _, secret = await keys.create(who, name)
+        return secret
+
+    return _as_administrator(settings, create)
+
+
+def list_keys(settings: Settings) -> list[str]:
+    """A line for each key: id, how the secret begins, state, name."""
+
+    async def read(keys: ApiKeys, who: Principal) -> list[str]:
+        return [
+            f"{key.id}  {key.prefix}…  {'revoked' if key.revoked_at else 'valid  '}  {key.name}"
+            for key in await keys.list(who)
+        ]
+
+    return _as_administrator(settings, read)
+
+
+def revoke_key(settings: Settings, key_id: str) -> None:
+    """Raises NotFound."""
+
+    async def revoke(keys: ApiKeys, who: Principal) -> None:
+        await keys.revoke(who, key_id)
+
+    _as_administrator(settings, revoke)
+
+
+def make_sign_in_link(settings: Settings) -> str:
+    """A new one-time link to the running server. Raises CommandFailed if none runs."""
+    url = settings.public_url
+    if url is None:
+        state = RunFolder(settings.data_dir).read_state()
+        if state is None or not state.ready:
+            raise CommandFailed(
+                "No server of this data folder runs, so a link would lead nowhere. Start `triplane serve`."
+            )
+        url = state.url
+    with database_url(settings) as database:
+        return asyncio.run(new_link(database, signing_secret(settings), url))
+
+
+async def new_link(database_url: str, secret: str, url: str) -> str:
+    """A one-time link that signs the first administrator in at the server `url`."""
+    async with connected(database_url) as database:
+        link = await Sessions(PostgresAccounts(database), secret).make_sign_in_link()
+    return f"{url.rstrip('/')}/sign-in?token={link.token}"
+
+
+def _as_administrator(settings: Settings, work: Callable[[ApiKeys, Principal], Awaitable[_T]]) -> _T:
+    async def run(url: str) -> _T:
+        await migrate(url, _silent)
+        async with connected(url) as database:
+            store = PostgresAccounts(database)
+            user = await store.ensure_first_administrator()
+            return await work(ApiKeys(store), principal_of(user))
+
+    with database_url(settings) as url:
+        return asyncio.run(run(url))
+
+
+def _silent(_: str) -> None:
+    """A key is printed alone: what else happens is not said."""

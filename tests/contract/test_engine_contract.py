@@ -1,0 +1,291 @@
+"""What every engine must do behind the gateway: run against the embedded engine, and against any address.
+
+TRIPLANE_TEST_ENGINE_URL (ends in `/v1`), TRIPLANE_TEST_ENGINE_MODEL and TRIPLANE_TEST_ENGINE_API_KEY name
+a further OpenAI-compatible engine to hold to the same.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from engine_fixture import EngineServer
+from triplane.domain.completion import (
+    CompletionRequest,
+    FunctionSpec,
+    JsonObjectFormat,
+    JsonSchema,
+    JsonSchemaFormat,
+    Message,
+    ModelCard,
+    NamedFunction,
+    NamedTool,
+    Sampling,
+    Tool,
+    ToolChoice,
+)
+from triplane.domain.errors import ContextTooLong, ModelNotFound
+from triplane.domain.events import Delta, EngineEvent, Finished, Started, ToolCallDelta
+from triplane.inference.engines.engine import Engine
+from triplane.inference.engines.llama_cpp import LlamaCppEngine
+from triplane.inference.engines.openai_http import OpenAIEngine
+from triplane.inference.gateway import Gateway
+
+ENGINES = ["embedded", *(["address"] if "TRIPLANE_TEST_ENGINE_URL" in os.environ else [])]
+
+
+def address_engine() -> Engine:
+    model = os.environ["TRIPLANE_TEST_ENGINE_MODEL"]
+    card = ModelCard(id=model, context_length=8192, owned_by="test")
+    key = os.environ.get("TRIPLANE_TEST_ENGINE_API_KEY")
+    return OpenAIEngine(os.environ["TRIPLANE_TEST_ENGINE_URL"], card, api_key=key)
+
+
+@pytest.fixture(params=ENGINES)
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    if request.param == "address":
+        made = address_engine()
+    else:
+        server: EngineServer = request.getfixturevalue("engine_server")
+        card = ModelCard(
+            id=server.model_id,
+            context_length=server.context_length,
+            owned_by="triplane",
+            supports_continuation=True,
+        )
+        made = LlamaCppEngine(server.url, card, name="llama.cpp", api_key=server.api_key)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def gateway(engine: Engine) -> Gateway:
+    return Gateway({engine.card.id: engine})
+
+
+def ask(engine: Engine, text: str, **fields: Any) -> CompletionRequest:
+    sampling = fields.pop("sampling", Sampling(max_tokens=16, temperature=0.0))
+    messages = fields.pop("messages", [Message(role="user", content=text)])
+    return CompletionRequest(
+        request_id="req_test", model=engine.card.id, messages=messages, sampling=sampling, **fields
+    )
+
+
+async def run(gateway: Gateway, request: CompletionRequest) -> list[EngineEvent]:
+    async with aclosing(await gateway.complete(request)) as completion:
+        return [event async for event in completion]
+
+
+def text_in(events: Sequence[EngineEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+def finished(events: Sequence[EngineEvent]) -> Finished:
+    last = events[-1]
+    assert isinstance(last, Finished), last
+    return last
+
+
+def only_call(events: Sequence[EngineEvent]) -> tuple[str, dict[str, Any]]:
+    deltas = [event for event in events if isinstance(event, ToolCallDelta)]
+    assert {delta.index for delta in deltas} == {0}
+    assert deltas[0].id
+    assert deltas[0].name
+    return deltas[0].name, json.loads("".join(delta.arguments for delta in deltas))
+
+
+def tool(name: str, **properties: Any) -> Tool:
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return Tool(
+        type="function", function=FunctionSpec(name=name, description=f"Does {name}.", parameters=schema)
+    )
+
+
+WEATHER = tool("get_weather", city={"type": "string", "maxLength": 30}, unit={"enum": ["C", "F"]})
+CLOCK = tool("get_time", zone={"type": "string", "maxLength": 30})
+
+
+async def test_events_come_as_started_then_deltas_then_finished(gateway: Gateway, engine: Engine) -> None:
+    events = await run(gateway, ask(engine, "Say hello."))
+
+    assert isinstance(events[0], Started)
+    assert all(isinstance(event, Delta) for event in events[1:-1])
+    assert len(events) > 2
+    assert finished(events).reason in ("stop", "length")
+
+
+async def test_usage_is_the_engines_own_count(gateway: Gateway, engine: Engine) -> None:
+    completion = await gateway.complete(ask(engine, "Tell me a story."))
+    async with aclosing(completion):
+        events = [event async for event in completion]
+
+    usage = finished(events).usage
+    assert usage.completion_tokens == 16
+    assert usage.prompt_tokens > 5
+    assert completion.usage == usage
+
+
+async def test_an_answer_that_reaches_max_tokens_says_so(gateway: Gateway, engine: Engine) -> None:
+    events = await run(gateway, ask(engine, "Count to a hundred.", sampling=Sampling(max_tokens=3)))
+
+    assert finished(events).reason == "length"
+    assert finished(events).usage.completion_tokens == 3
+
+
+async def test_a_stop_sequence_ends_the_answer_before_it(gateway: Gateway, engine: Engine) -> None:
+    free = text_in(await run(gateway, ask(engine, "List three colours.")))
+    word = free.split()[2]
+
+    events = await run(
+        gateway,
+        ask(engine, "List three colours.", sampling=Sampling(max_tokens=16, temperature=0.0, stop=[word])),
+    )
+
+    assert word not in text_in(events)
+    assert free.startswith(text_in(events))
+    assert finished(events).reason == "stop"
+
+
+async def test_the_same_seed_gives_the_same_answer(gateway: Gateway, engine: Engine) -> None:
+    sampling = Sampling(max_tokens=12, temperature=1.0, seed=2**40 + 7)
+
+    answers = {text_in(await run(gateway, ask(engine, "Invent a name.", sampling=sampling))) for _ in "123"}
+
+    assert len(answers) == 1
+
+
+async def test_logprobs_come_with_the_text(gateway: Gateway, engine: Engine) -> None:
+    sampling = Sampling(max_tokens=4, logprobs=True, top_logprobs=2)
+
+    events = await run(gateway, ask(engine, "Hi", sampling=sampling))
+
+    entries = [entry for event in events if isinstance(event, Delta) for entry in event.logprobs or []]
+    assert len(entries) == 4
+    assert all(entry["logprob"] <= 0 and len(entry["top_logprobs"]) == 2 for entry in entries)
+
+
+async def test_a_json_schema_is_obeyed(gateway: Gateway, engine: Engine) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "blue"]}, "number": {"type": "integer"}},
+        "required": ["colour", "number"],
+        "additionalProperties": False,
+    }
+    wanted = JsonSchemaFormat(JsonSchema(name="pick", schema=schema))
+
+    events = await run(
+        gateway, ask(engine, "Pick.", response_format=wanted, sampling=Sampling(max_tokens=200, seed=1))
+    )
+
+    picked = json.loads(text_in(events))
+    assert set(picked) == {"colour", "number"}
+    assert picked["colour"] in ("red", "blue")
+
+
+async def test_a_json_object_is_an_object(gateway: Gateway, engine: Engine) -> None:
+    events = await run(
+        gateway,
+        ask(
+            engine,
+            'Answer with {"ok": true}',
+            response_format=JsonObjectFormat(),
+            sampling=Sampling(max_tokens=300, temperature=0.0),
+        ),
+    )
+
+    assert text_in(events).lstrip().startswith("{")
+    if finished(events).reason == "stop":
+        assert isinstance(json.loads(text_in(events)), dict)
+
+
+@pytest.mark.parametrize(
+    ("choice", "allowed"),
+    [
+        ("required", {"get_weather", "get_time"}),
+        (NamedTool(type="function", function=NamedFunction("get_time")), {"get_time"}),
+    ],
+)
+async def test_a_forced_tool_is_called(
+    gateway: Gateway, engine: Engine, choice: ToolChoice, allowed: set[str]
+) -> None:
+    events = await run(
+        gateway,
+        ask(
+            engine,
+            "What is it like in Paris?",
+            tools=[WEATHER, CLOCK],
+            tool_choice=choice,
+            sampling=Sampling(max_tokens=200, seed=3),
+        ),
+    )
+
+    name, arguments = only_call(events)
+    assert name in allowed
+    assert set(arguments) == ({"city", "unit"} if name == "get_weather" else {"zone"})
+    assert finished(events).reason == "tool_calls"
+    assert text_in(events) == ""
+
+
+async def test_tools_that_may_not_be_called_are_not(gateway: Gateway, engine: Engine) -> None:
+    events = await run(gateway, ask(engine, "Weather in Paris?", tools=[WEATHER], tool_choice="none"))
+
+    assert not [event for event in events if isinstance(event, ToolCallDelta)]
+    assert text_in(events)
+
+
+async def test_a_prompt_longer_than_the_context_is_refused(gateway: Gateway, engine: Engine) -> None:
+    text = "word " * (engine.card.context_length + 100)
+
+    with pytest.raises(ContextTooLong) as refused:
+        await gateway.complete(ask(engine, text))
+
+    assert str(engine.card.context_length) in refused.value.message
+    assert refused.value.param == "messages"
+
+
+async def test_a_model_that_no_engine_serves_is_refused(gateway: Gateway, engine: Engine) -> None:
+    request = CompletionRequest(request_id="req_test", model="nope", messages=[])
+
+    with pytest.raises(ModelNotFound) as refused:
+        await gateway.complete(request)
+
+    assert "nope" in refused.value.message
+    assert refused.value.param == "model"
+
+
+async def test_four_streams_run_side_by_side(gateway: Gateway, engine: Engine) -> None:
+    requests = [ask(engine, f"Write about the number {n}.") for n in range(4)]
+
+    answers = await asyncio.gather(*(run(gateway, request) for request in requests))
+
+    assert all(finished(events).usage.completion_tokens > 0 for events in answers)
+
+
+async def test_a_closed_completion_ends_its_iteration(gateway: Gateway, engine: Engine) -> None:
+    completion = await gateway.complete(ask(engine, "Tell a long story.", sampling=Sampling(max_tokens=500)))
+    seen = [await anext(completion) for _ in range(3)]
+
+    await completion.aclose()
+    await completion.aclose()
+
+    assert len(seen) == 3
+    assert [event async for event in completion] == []
+    assert 0 < completion.usage.completion_tokens < 500
+
+
+async def test_tokens_are_counted_for_each_message(gateway: Gateway, engine: Engine) -> None:
+    messages = [
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="hello " * 50),
+        Message(role="assistant", content="Hi."),
+    ]
+
+    counts = await gateway.count_tokens(engine.card.id, messages)
+
+    assert len(counts) == 3
+    assert counts[1] > counts[0]
+    assert counts[1] > 50

@@ -1,0 +1,73 @@
+"""The schema's versions, on real databases."""
+
+import asyncio
+
+import pytest
+
+from triplane.adapters.postgres.migrations import (
+    SchemaDamaged,
+    SchemaNewer,
+    SchemaPending,
+    known_migrations,
+    migrate,
+    require_current,
+    status,
+)
+from triplane.adapters.postgres.pool import Database, open_database
+
+
+async def test_an_empty_database_is_pending_until_it_is_migrated(empty_postgres_url: str) -> None:
+    database = await open_database(empty_postgres_url)
+    with pytest.raises(SchemaPending, match="triplane db migrate"):
+        await require_current(database)
+
+    applied = await migrate(database)
+
+    assert applied == known_migrations()
+    await require_current(database)
+    assert (await status(database)).version == known_migrations()[-1].version
+    await database.close()
+
+
+async def test_many_starts_at_once_migrate_once(empty_postgres_url: str) -> None:
+    starts = [await open_database(empty_postgres_url, size=1) for _ in range(4)]
+
+    applied = await asyncio.gather(*(migrate(database) for database in starts))
+
+    assert sorted(len(each) for each in applied) == [0, 0, 0, len(known_migrations())]
+    await require_current(starts[0])
+    for database in starts:
+        await database.close()
+
+
+async def test_a_newer_database_is_refused(database: Database) -> None:
+    await database.execute("INSERT INTO schema_migrations VALUES (9999, 'from_the_future', 'x')")
+
+    with pytest.raises(SchemaNewer, match="newer triplane"):
+        await require_current(database)
+    with pytest.raises(SchemaNewer):
+        await migrate(database)
+
+
+async def test_a_half_migrated_database_is_refused(database: Database) -> None:
+    last = known_migrations()[-1].version
+    await database.execute("DELETE FROM schema_migrations WHERE version = $1", last)
+
+    with pytest.raises(SchemaPending):
+        await require_current(database)
+
+
+async def test_a_migration_with_another_content_is_refused(database: Database) -> None:
+    await database.execute("UPDATE schema_migrations SET checksum = 'x' WHERE version = 1")
+
+    with pytest.raises(SchemaDamaged, match="Migration 1"):
+        await require_current(database)
+    with pytest.raises(SchemaDamaged):
+        await migrate(database)
+
+
+async def test_a_missing_version_is_refused(database: Database) -> None:
+    await database.execute("DELETE FROM schema_migrations WHERE version = 1")
+
+    with pytest.raises(SchemaDamaged):
+        await require_current(database)

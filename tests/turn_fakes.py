@@ -1,0 +1,234 @@
+"""In-memory stand-ins for what a turn needs, for tests of the turn's own logic. Small, and without I/O."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+
+from triplane.domain.completion import CompletionRequest, Message, ModelCard, text_of
+from triplane.domain.conversation import (
+    Conversation,
+    OpenedTurn,
+    Principal,
+    StoredMessage,
+    TurnRecord,
+    UsageEvent,
+)
+from triplane.domain.errors import ModelNotFound, NotFound
+from triplane.domain.events import EngineEvent, Finished, LogEntry, TurnEnded, Usage
+from triplane.domain.ids import new_id
+from triplane.orchestration.ports import NewTurn, TurnResult, Window
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+WHO = Principal(tenant_id=new_id("tenant"), user_id=new_id("user"))
+
+
+class ScriptedCompletion:
+    """Plays its events; `waits` are awaited before the event of the same index."""
+
+    def __init__(self, events: Sequence[EngineEvent], waits: dict[int, asyncio.Event]) -> None:
+        self._events = events
+        self._waits = waits
+        self.usage = Usage()
+        self.engine = "scripted"
+        self.closed = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[EngineEvent]:
+        for index, event in enumerate(self._events):
+            if index in self._waits:
+                await self._waits[index].wait()
+            if isinstance(event, Finished):
+                self.usage = event.usage
+            yield event
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
+class ScriptedGateway:
+    """One model, `model`; counts a token for each word and two for the template."""
+
+    def __init__(self, events: Sequence[EngineEvent] = (), context_length: int = 1000) -> None:
+        self.card = ModelCard(id="model", context_length=context_length, owned_by="test")
+        self.events = events
+        self.waits: dict[int, asyncio.Event] = {}
+        self.refusal: Exception | None = None
+        self.requests: list[CompletionRequest] = []
+        self.completions: list[ScriptedCompletion] = []
+        self.called = asyncio.Event()
+
+    async def complete(self, request: CompletionRequest) -> ScriptedCompletion:
+        self.requests.append(request)
+        if self.refusal:
+            raise self.refusal
+        completion = ScriptedCompletion(self.events, self.waits)
+        self.completions.append(completion)
+        self.called.set()
+        return completion
+
+    async def count_tokens(self, model: str, messages: Sequence[Message]) -> list[int]:
+        return [len(text_of(message.content).split()) + 2 for message in messages]
+
+    async def models(self) -> list[ModelCard]:
+        return [self.card]
+
+    async def model(self, model_id: str) -> ModelCard:
+        if model_id != self.card.id:
+            raise ModelNotFound("There is no such model.", param="model")
+        return self.card
+
+
+class MemoryTurns:
+    """A `TurnStore` of one conversation whose turns come one after the other."""
+
+    def __init__(self) -> None:
+        self.conversation = Conversation(
+            id=new_id("conv"), title=None, created_at=NOW, updated_at=NOW, last_seq=0
+        )
+        self.rows: list[StoredMessage] = []
+        self.results: list[TurnResult] = []
+        self.opened: dict[str, OpenedTurn] = {}
+        self.checkpoints: list[str] = []
+        self.finish_failures: list[Exception] = []
+
+    async def open(self, who: Principal, new: NewTurn) -> OpenedTurn:
+        if new.request_id in self.opened:
+            known = self.opened[new.request_id]
+            return OpenedTurn(
+                **{name: getattr(known, name) for name in known.__struct_fields__} | {"created": False}
+            )
+        parent = self.rows[-1].id if self.rows else None
+        above = parent
+        inputs: list[StoredMessage] = []
+        for item in new.messages:
+            inputs.append(
+                StoredMessage(
+                    id=item.id,
+                    seq=len(self.rows) + len(inputs) + 1,
+                    role=item.message.role,
+                    content=item.message.content,
+                    status="complete",
+                    created_at=NOW,
+                    parent_id=above,
+                    turn_id=new.turn_id,
+                    token_count=item.token_count,
+                )
+            )
+            above = item.id
+        self.rows += inputs
+        draft_seq = len(self.rows) + 1
+        opened = OpenedTurn(
+            turn_id=new.turn_id,
+            conversation=self.conversation,
+            message_id=new.draft_id,
+            parent_id=parent,
+            input_messages=inputs,
+            draft_seq=draft_seq,
+            status="streaming",
+            created_at=NOW,
+            created=True,
+        )
+        self.opened[new.request_id] = opened
+        return opened
+
+    async def checkpoint(self, who: Principal, turn_id: str, message_id: str, content: str) -> None:
+        self.checkpoints.append(content)
+
+    async def finish(self, who: Principal, result: TurnResult) -> bool:
+        if self.finish_failures:
+            raise self.finish_failures.pop(0)
+        self.results.append(result)
+        self.rows.append(
+            StoredMessage(
+                id=result.message_id,
+                seq=len(self.rows) + 1,
+                role="assistant",
+                content=result.content,
+                status=result.status,
+                created_at=NOW,
+                parent_id=self.rows[-1].id,
+                turn_id=result.turn_id,
+                token_count=result.token_count,
+            )
+        )
+        return True
+
+    async def get(self, who: Principal, turn_id: str) -> TurnRecord:
+        for opened in self.opened.values():
+            if opened.turn_id == turn_id and who == WHO:
+                result = next((row for row in self.results if row.turn_id == turn_id), None)
+                return TurnRecord(
+                    id=turn_id,
+                    conversation_id=self.conversation.id,
+                    message_id=opened.message_id,
+                    model="model",
+                    status=result.status if result else "streaming",
+                    created_at=NOW,
+                    content=result.content if result else "",
+                    finish_reason=result.finish_reason if result else None,
+                )
+        raise NotFound("There is no such turn.")
+
+
+class MemoryWindow:
+    """A `HotWindow`; emptied by `lose`."""
+
+    def __init__(self) -> None:
+        self.window: Window | None = None
+
+    async def get(self, tenant_id: str, conversation_id: str) -> Window | None:
+        return self.window
+
+    async def put(self, tenant_id: str, conversation_id: str, window: Window) -> None:
+        self.window = window
+
+    async def drop(self, tenant_id: str, conversation_id: str) -> None:
+        self.window = None
+
+
+class MemoryLog:
+    """A `ReplayLog` of this process."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, list[LogEntry]] = {}
+        self._grown = asyncio.Condition()
+
+    def open(self, tenant_id: str, turn_id: str) -> None:
+        self.entries[turn_id] = []
+
+    def close(self, tenant_id: str, turn_id: str) -> None:
+        pass
+
+    async def append(self, tenant_id: str, turn_id: str, entries: Sequence[LogEntry]) -> None:
+        async with self._grown:
+            self.entries[turn_id].extend(entries)
+            self._grown.notify_all()
+
+    async def until(self, turn_id: str, length: int) -> None:
+        """Wait until a turn's log is so long."""
+        async with self._grown:
+            await self._grown.wait_for(_longer_than(self.entries[turn_id], length - 1))
+
+    async def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
+        entries, last = self.entries.get(turn_id, []), after
+        while True:
+            for entry in entries[last:]:
+                last = entry.position
+                yield entry
+                if isinstance(entry.event, TurnEnded):
+                    return
+            if turn_id not in self.entries:
+                return
+            async with self._grown:
+                await self._grown.wait_for(_longer_than(entries, last))
+
+
+def _longer_than(entries: list[LogEntry], length: int) -> Callable[[], bool]:
+    return lambda: len(entries) > length
+
+
+class MemoryUsage:
+    def __init__(self) -> None:
+        self.events: list[UsageEvent] = []
+
+    async def record(self, event: UsageEvent) -> None:
+        self.events.append(event)

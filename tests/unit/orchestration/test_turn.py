@@ -1,0 +1,254 @@
+"""The turn's own logic, from accepting it to its end, against small in-memory stores."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from triplane.domain.completion import CompletionRequest, Message, Sampling
+from triplane.domain.errors import ContextTooLong, EngineUnavailable, ModelNotFound, StoreUnavailable
+from triplane.domain.events import (
+    Delta,
+    EngineEvent,
+    Failed,
+    Finished,
+    LogEntry,
+    Started,
+    ToolCallDelta,
+    TurnEnded,
+    TurnStarted,
+    Usage,
+)
+from triplane.orchestration.background import BackgroundTasks
+from triplane.orchestration.following import FollowDeps, follow_turn
+from triplane.orchestration.turn import Ask, TurnDeps, accept_turn, stop_turn
+from turn_fakes import WHO, MemoryLog, MemoryTurns, MemoryUsage, MemoryWindow, ScriptedGateway
+
+USAGE = Usage(prompt_tokens=12, completion_tokens=2, cached_tokens=3)
+ANSWER: list[EngineEvent] = [
+    Started(engine="scripted", model="model"),
+    Delta(text="Hel"),
+    Delta(text="lo."),
+    Finished(reason="stop", usage=USAGE),
+]
+
+
+class NoConversations:
+    """The path is asked for only when the hot window has nothing."""
+
+    def __init__(self, turns: MemoryTurns) -> None:
+        self.turns = turns
+        self.paths = 0
+
+    async def path(self, *_: object) -> list[object]:
+        self.paths += 1
+        return list(self.turns.rows[:-1])
+
+
+class Scene:
+    def __init__(self, events: list[EngineEvent] | None = None) -> None:
+        self.gateway = ScriptedGateway(ANSWER if events is None else events)
+        self.turns, self.log, self.window = MemoryTurns(), MemoryLog(), MemoryWindow()
+        self.conversations = NoConversations(self.turns)
+        self.deps = TurnDeps(
+            conversations=self.conversations,  # type: ignore[arg-type]
+            turns=self.turns,
+            hot_window=self.window,
+            log=self.log,
+            gateway=self.gateway,
+            usage=MemoryUsage(),
+            running=BackgroundTasks(),
+            system_policy="Be kind.",
+        )
+
+    def ask(self, text: str = "Hi", request_id: str = "req-1", model: str = "model") -> Ask:
+        return Ask(
+            who=WHO,
+            conversation_id=self.turns.conversation.id,
+            request_id=request_id,
+            body_sha256=b"",
+            template=CompletionRequest(
+                request_id=request_id,
+                model=model,
+                messages=[Message(role="user", content=text)],
+                sampling=Sampling(max_tokens=50),
+            ),
+            system=[],
+        )
+
+    async def run(self, ask: Ask | None = None) -> list[LogEntry]:
+        opened = await accept_turn(ask or self.ask(), self.deps)
+        return await self.followed(opened.turn_id)
+
+    async def followed(self, turn_id: str, after: int = 0) -> list[LogEntry]:
+        deps = FollowDeps(turns=self.turns, log=self.log)
+        async with asyncio.timeout(5):
+            return [entry async for entry in follow_turn(WHO, turn_id, after, deps)]
+
+
+async def test_a_turn_is_logged_in_order_and_stored_once() -> None:
+    scene = Scene()
+    entries = await scene.run()
+    assert [entry.position for entry in entries] == [1, 2, 3, 4]
+    assert isinstance(entries[0].event, TurnStarted)
+    assert entries[-1].event == TurnEnded(status="complete", finish_reason="stop", usage=USAGE)
+    (result,) = scene.turns.results
+    assert (result.status, result.content, result.finish_reason) == ("complete", "Hello.", "stop")
+    assert result.usage_event
+    assert result.usage_event.usage == USAGE
+
+
+async def test_the_prompt_is_policy_then_history_then_the_new_message() -> None:
+    scene = Scene()
+    await scene.run(scene.ask("Hi", "req-1"))
+    await scene.run(scene.ask("And now?", "req-2"))
+    texts = [(message.role, message.content) for message in scene.gateway.requests[-1].messages]
+    assert texts == [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello."), ("user", "And now?")]
+    assert scene.conversations.paths == 0
+
+
+async def test_a_lost_hot_window_is_rebuilt_from_the_store() -> None:
+    scene = Scene()
+    await scene.run(scene.ask("Hi", "req-1"))
+    scene.window.window = None
+    await scene.run(scene.ask("And now?", "req-2"))
+    assert scene.conversations.paths == 1
+    assert [message.content for message in scene.gateway.requests[-1].messages][1:3] == ["Hi", "Hello."]
+
+
+async def test_a_hot_window_that_ends_elsewhere_is_not_used() -> None:
+    scene = Scene()
+    await scene.run(scene.ask("Hi", "req-1"))
+    assert scene.window.window
+    scene.window.window = msgspec.structs.replace(scene.window.window, leaf_id="msg_other")
+    await scene.run(scene.ask("And now?", "req-2"))
+    assert scene.conversations.paths == 1
+
+
+async def test_a_retry_follows_the_turn_that_runs_already() -> None:
+    scene = Scene()
+    scene.gateway.waits[2] = asyncio.Event()
+    first = await accept_turn(scene.ask(), scene.deps)
+    again = await accept_turn(scene.ask(), scene.deps)
+    scene.gateway.waits[2].set()
+    assert again.turn_id == first.turn_id
+    assert await scene.followed(again.turn_id) == await scene.followed(first.turn_id)
+    assert len(scene.gateway.requests) == 1
+
+
+async def test_stopping_before_the_first_token_ends_the_engines_work() -> None:
+    scene = Scene()
+    scene.gateway.waits[0] = asyncio.Event()
+    opened = await accept_turn(scene.ask(), scene.deps)
+    await scene.gateway.called.wait()
+    await stop_turn(WHO, opened.turn_id, scene.deps)
+    entries = await scene.followed(opened.turn_id)
+    assert isinstance(entries[-1].event, TurnEnded)
+    assert entries[-1].event.status == "stopped"
+    assert scene.gateway.completions[0].closed.is_set()
+    assert scene.turns.results[0].status == "stopped"
+
+
+async def test_stopping_keeps_the_text_that_was_shown() -> None:
+    scene = Scene()
+    scene.gateway.waits[2] = asyncio.Event()
+    opened = await accept_turn(scene.ask(), scene.deps)
+    await scene.log.until(opened.turn_id, 2)
+    await stop_turn(WHO, opened.turn_id, scene.deps)
+    await scene.followed(opened.turn_id)
+    assert (scene.turns.results[0].status, scene.turns.results[0].content) == ("stopped", "Hel")
+
+
+async def test_an_engine_that_breaks_off_leaves_an_incomplete_answer() -> None:
+    scene = Scene([*ANSWER[:2], Failed(code="stream_stalled", message="No more tokens.", retryable=True)])
+    entries = await scene.run()
+    assert isinstance(entries[-1].event, TurnEnded)
+    assert entries[-1].event.status == "incomplete"
+    assert (scene.turns.results[0].content, scene.turns.results[0].status) == ("Hel", "incomplete")
+
+
+async def test_a_stream_without_an_end_counts_as_broken_off() -> None:
+    scene = Scene(ANSWER[:2])
+    await scene.run()
+    assert scene.turns.results[0].status == "incomplete"
+
+
+async def test_an_engine_that_refuses_fails_the_turn_with_its_code() -> None:
+    scene = Scene()
+    scene.gateway.refusal = EngineUnavailable("The engine is down.")
+    entries = await scene.run()
+    (ended,) = [entry.event for entry in entries]
+    assert isinstance(ended, TurnEnded)
+    assert ended.error
+    assert ended.error.code == "engine_unavailable"
+    assert scene.turns.results[0].status == "failed"
+
+
+async def test_a_bug_ends_the_turn_as_failed_and_rises() -> None:
+    scene = Scene()
+    scene.gateway.refusal = ZeroDivisionError()
+    opened = await accept_turn(scene.ask(), scene.deps)
+    await scene.followed(opened.turn_id)
+    assert scene.turns.results[0].error
+    assert scene.turns.results[0].error.code == "internal_error"
+
+
+@pytest.mark.parametrize(
+    ("ask", "error"),
+    [({"model": "other"}, ModelNotFound), ({"text": "word " * 990}, ContextTooLong)],
+)
+async def test_what_is_refused_leaves_nothing_behind(ask: dict[str, str], error: type[Exception]) -> None:
+    scene = Scene()
+    with pytest.raises(error):
+        await accept_turn(scene.ask(**ask), scene.deps)
+    assert not scene.turns.opened
+    assert not len(scene.deps.running)
+
+
+async def test_an_answer_is_stored_when_the_database_returns() -> None:
+    scene = Scene()
+    scene.turns.finish_failures = [StoreUnavailable("away"), StoreUnavailable("away")]
+    entries = await scene.run()
+    assert isinstance(entries[-1].event, TurnEnded)
+    assert scene.turns.results[0].content == "Hello."
+
+
+async def test_a_shutdown_leaves_the_text_as_incomplete() -> None:
+    scene = Scene()
+    scene.gateway.waits[2] = asyncio.Event()
+    opened = await accept_turn(scene.ask(), scene.deps)
+    await scene.log.until(opened.turn_id, 2)
+    await scene.deps.running.aclose(grace_s=0)
+    assert (scene.turns.results[0].status, scene.turns.results[0].content) == ("incomplete", "Hel")
+
+
+async def test_tool_calls_are_put_together_from_their_pieces() -> None:
+    scene = Scene(
+        [
+            ANSWER[0],
+            ToolCallDelta(index=0, id="call_1", name="weather", arguments='{"city":'),
+            ToolCallDelta(index=0, arguments='"Bonn"}'),
+            Finished(reason="tool_calls", usage=USAGE),
+        ]
+    )
+    await scene.run()
+    (call,) = scene.turns.results[0].tool_calls or []
+    assert (call.id, call.function.name, call.function.arguments) == ("call_1", "weather", '{"city":"Bonn"}')
+
+
+async def test_following_from_a_position_gives_what_is_behind_it() -> None:
+    scene = Scene()
+    entries = await scene.run()
+    turn_id = next(iter(scene.turns.opened.values())).turn_id
+    for after in range(len(entries)):
+        assert await scene.followed(turn_id, after) == entries[after:]
+
+
+async def test_a_turn_whose_log_is_gone_is_told_from_its_row() -> None:
+    scene = Scene()
+    await scene.run()
+    turn_id = next(iter(scene.turns.opened.values())).turn_id
+    scene.log.entries.clear()
+    entries = await scene.followed(turn_id)
+    assert "".join(entry.event.text for entry in entries if isinstance(entry.event, Delta)) == "Hello."
+    assert isinstance(entries[-1].event, TurnEnded)

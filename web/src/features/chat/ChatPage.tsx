@@ -1,0 +1,261 @@
+import { useQueryClient } from "@tanstack/react-query";
+import { useCallback, useEffect, useRef, useState } from "react";
+import { navigate, pathOf } from "../../app/router";
+import { createConversation, Problem } from "../../protocol/client";
+import { type Message, textOf } from "../../protocol/wire";
+import { Button } from "../../ui/Button";
+import { Icon } from "../../ui/Icon";
+import { useIsOnline } from "../../ui/media";
+import { Notice } from "../../ui/Notice";
+import { rememberNewConversation } from "../history/conversations";
+import { Announcer } from "./Announcer";
+import { warmUpMarkdown } from "./AssistantMessage";
+import { Composer, type ComposerHandle } from "./Composer";
+import { writeDraft } from "./drafts";
+import { EmptyState } from "./EmptyState";
+import { MessageList } from "./MessageList";
+import { startEmpty, useMessages } from "./messages";
+import { ModelPicker } from "./ModelPicker";
+import { useModelChoice } from "./models";
+import { problemWords } from "./problemWords";
+import { RefusedNotice } from "./RefusedNotice";
+import { useLiveTurn, useLiveTurns } from "./useLiveTurn";
+import { useStickToEnd } from "./useStickToEnd";
+
+/** One conversation, or the beginning of one. */
+export function ChatPage({ conversationId }: { conversationId: string | null }) {
+  const liveTurns = useLiveTurns();
+  const choice = useModelChoice();
+  const composer = useRef<ComposerHandle>(null);
+  const { box, content, isAtEnd, jumpToEnd } = useStickToEnd();
+  const phase = useLiveTurn(conversationId, (turn) => turn?.phase ?? null);
+  const isStopping = useLiveTurn(conversationId, (turn) => turn?.isStopping ?? false);
+  const beginning = useBeginning(choice.chosen);
+  const isAnswering = beginning.isOpening || (phase !== null && phase !== "refused");
+
+  const send = useCallback(
+    (text: string) => {
+      warmUpMarkdown();
+      jumpToEnd();
+      if (conversationId === null) void beginning.begin(text);
+      else if (choice.chosen !== null) liveTurns.send(conversationId, choice.chosen, text);
+    },
+    [liveTurns, conversationId, choice.chosen, beginning.begin, jumpToEnd],
+  );
+
+  const stop = useCallback(() => {
+    if (conversationId !== null) liveTurns.stop(conversationId);
+  }, [liveTurns, conversationId]);
+
+  useEffect(() => {
+    if (!matchMedia("(pointer: coarse)").matches) composer.current?.focus();
+  }, []);
+
+  useEscape(isAnswering ? stop : null);
+
+  return (
+    <div className="relative flex min-h-0 flex-1 flex-col">
+      <div ref={box} tabIndex={0} role="region" aria-label="Messages" className="min-h-0 flex-1 overflow-y-auto overscroll-contain outline-offset-[-2px]">
+        <div ref={content} className="flex min-h-full flex-col">
+          {conversationId === null ? (
+            <EmptyState
+              onPick={(text) => {
+                composer.current?.fill(text);
+                composer.current?.focus();
+              }}
+            />
+          ) : (
+            <Transcript conversationId={conversationId} onTryAgain={send} />
+          )}
+        </div>
+      </div>
+      <div className="fade-above relative mx-auto w-full max-w-3xl px-3 pb-[max(0.75rem,env(safe-area-inset-bottom))] md:px-6">
+        {!isAtEnd && <JumpToEnd onClick={jumpToEnd} />}
+        <div className="mb-2 empty:hidden">
+          <Refusal
+            conversationId={conversationId}
+            problem={beginning.problem}
+            onRetryBeginning={beginning.retry}
+            onGiveBack={(text) => {
+              composer.current?.fill(text);
+              composer.current?.focus();
+            }}
+          />
+          <OfflineNote />
+        </div>
+        <Composer
+          ref={composer}
+          conversationId={conversationId}
+          isAnswering={isAnswering}
+          isStopping={isStopping}
+          isBlocked={choice.chosen === null || phase === "refused" || beginning.problem !== null}
+          onSend={send}
+          onStop={stop}
+        >
+          <ModelPicker {...choice} />
+        </Composer>
+        <p className="mt-2 text-center text-xs text-faint">Answers can be wrong. Check what matters.</p>
+      </div>
+      <Announcer conversationId={conversationId} />
+    </div>
+  );
+}
+
+interface Beginning {
+  isOpening: boolean;
+  problem: Problem | null;
+  begin: (text: string) => Promise<void>;
+  retry: () => void;
+}
+
+/** The first message of a new chat: makes the conversation, sends, and goes to its address. */
+function useBeginning(model: string | null): Beginning {
+  const client = useQueryClient();
+  const liveTurns = useLiveTurns();
+  const [isOpening, setIsOpening] = useState(false);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const text = useRef("");
+
+  const begin = useCallback(
+    async (asked: string) => {
+      if (model === null) return;
+      text.current = asked;
+      setIsOpening(true);
+      setProblem(null);
+      try {
+        const conversation = await createConversation();
+        rememberNewConversation(client, conversation);
+        startEmpty(client, conversation.id);
+        liveTurns.send(conversation.id, model, asked);
+        if (location.pathname === "/") navigate(pathOf(conversation.id));
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        setProblem(error);
+        writeDraft(null, asked);
+      } finally {
+        setIsOpening(false);
+      }
+    },
+    [client, liveTurns, model],
+  );
+  const retry = useCallback(() => {
+    writeDraft(null, "");
+    void begin(text.current);
+  }, [begin]);
+  return { isOpening, problem, begin, retry };
+}
+
+function Transcript({ conversationId, onTryAgain }: { conversationId: string; onTryAgain: (text: string) => void }) {
+  const client = useQueryClient();
+  const isLive = useLiveTurn(conversationId, (turn) => turn !== null);
+  const { data, error, isPending, refetch } = useMessages(client, conversationId, isLive);
+  useFollow(conversationId, data);
+  if (data) {
+    return (
+      <div className="mx-auto w-full max-w-3xl px-4 pt-6 pb-10 md:px-6">
+        <h1 className="sr-only">Conversation</h1>
+        <MessageList conversationId={conversationId} messages={data} onTryAgain={onTryAgain} />
+      </div>
+    );
+  }
+  if (error instanceof Problem) return <Unreadable problem={error} onRetry={() => void refetch()} />;
+  return isPending ? <Placeholder /> : null;
+}
+
+/** A turn that was going on when this page was opened is followed from its first event, once. */
+function useFollow(conversationId: string, messages: readonly Message[] | undefined): void {
+  const liveTurns = useLiveTurns();
+  const followed = useRef(new Set<string>());
+  const last = messages?.at(-1);
+  useEffect(() => {
+    if (last?.status !== "streaming" || last.turn_id === null || followed.current.has(last.turn_id)) return;
+    followed.current.add(last.turn_id);
+    liveTurns.follow(conversationId, last.turn_id, last.id, last.model, textOf(last.content));
+  }, [liveTurns, conversationId, last]);
+}
+
+function Unreadable({ problem, onRetry }: { problem: Problem; onRetry: () => void }) {
+  const isGone = problem.status === 404;
+  return (
+    <div className="mx-auto max-w-3xl px-4 pt-16 md:px-6">
+      <Notice
+        actions={
+          <Button look="primary" onClick={isGone ? () => navigate("/") : onRetry}>
+            {isGone ? "New chat" : "Retry"}
+          </Button>
+        }
+      >
+        {isGone ? "This conversation doesn’t exist, or isn’t yours." : problemWords(problem, problem.retryAfterS ?? 0)}
+      </Notice>
+    </div>
+  );
+}
+
+function Placeholder() {
+  return (
+    <div aria-busy="true" aria-label="Loading" role="status" className="mx-auto max-w-3xl animate-arrive space-y-4 px-4 pt-6 [animation-delay:300ms] [animation-fill-mode:backwards] md:px-6">
+      <div className="ml-auto h-11 w-2/5 rounded-3xl bg-bubble" />
+      <div className="h-4 w-11/12 rounded bg-bubble" />
+      <div className="h-4 w-4/5 rounded bg-bubble" />
+      <div className="h-4 w-3/5 rounded bg-bubble" />
+    </div>
+  );
+}
+
+interface RefusalProps {
+  conversationId: string | null;
+  problem: Problem | null;
+  onRetryBeginning: () => void;
+  onGiveBack: (text: string) => void;
+}
+
+function Refusal({ conversationId, problem, onRetryBeginning, onGiveBack }: RefusalProps) {
+  const liveTurns = useLiveTurns();
+  const turn = useLiveTurn(conversationId, (live) => (live?.phase === "refused" ? live : null));
+  if (conversationId === null) {
+    return problem && <RefusedNotice problem={problem} onRetry={onRetryBeginning} onEdit={null} />;
+  }
+  if (!turn?.problem) return null;
+  const giveBack = () => {
+    liveTurns.dismiss(conversationId);
+    onGiveBack(turn.userText ?? "");
+  };
+  const retry = () => {
+    writeDraft(conversationId, "");
+    liveTurns.retry(conversationId);
+  };
+  const canEdit = turn.userText !== null && turn.state.turnId === null;
+  return <RefusedNotice problem={turn.problem} onRetry={retry} onEdit={canEdit ? giveBack : null} />;
+}
+
+function OfflineNote() {
+  if (useIsOnline()) return null;
+  return <p className="pt-1 text-center text-sm text-muted">You’re offline. What you see is kept; answers go on when you’re back.</p>;
+}
+
+function JumpToEnd({ onClick }: { onClick: () => void }) {
+  return (
+    <button
+      type="button"
+      aria-label="Jump to the latest"
+      title="Jump to the latest"
+      onClick={onClick}
+      className="absolute -top-12 left-1/2 grid size-9 -translate-x-1/2 animate-arrive place-items-center rounded-full border border-line bg-raised text-muted shadow-float hover:text-ink"
+    >
+      <Icon name="down" className="size-4.5" />
+    </button>
+  );
+}
+
+/** Esc stops the answer, unless something nearer (a menu, a dialog, a rename) has use for it. */
+function useEscape(onEscape: (() => void) | null): void {
+  useEffect(() => {
+    if (!onEscape) return;
+    const onKeyDown = (event: KeyboardEvent) => {
+      if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open], [data-drawer=open]")) return;
+      onEscape();
+    };
+    document.addEventListener("keydown", onKeyDown);
+    return () => document.removeEventListener("keydown", onKeyDown);
+  }, [onEscape]);
+}
