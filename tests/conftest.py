@@ -2,4 +2,6 @@
 
 from importlib.util import find_spec
 
-pytest_plugins = [name for name in ("servers", "engine_fixture") if find_spec(name)]
+pytest_plugins = [
+    name for name in ("servers", "engine_fixture", "app_fixture", "http_app", "served_app") if find_spec(name)
+]

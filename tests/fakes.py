@@ -1,15 +1,14 @@
-"""In-memory stores and a gateway for unit tests: small, and true to the ports they stand in for."""
+"""In-memory stores for unit tests: small, and true to the ports they stand in for."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
 
-from triplane.domain.completion import CompletionRequest, Message, ModelCard
+from triplane.domain.completion import Message
 from triplane.domain.conversation import Conversation, Principal, StoredMessage
-from triplane.domain.errors import ModelNotFound, NotFound
-from triplane.domain.events import EngineEvent, Usage
+from triplane.domain.errors import NotFound
 from triplane.domain.ids import new_id
 from triplane.orchestration.accounts.ports import ApiKey, User
 
@@ -163,48 +162,3 @@ class FakeConversationStore:
         self, who: Principal, conversation_id: str, leaf_id: str, from_seq: int
     ) -> list[StoredMessage]:
         return [m for m in self._find(who, conversation_id).messages if m.seq >= from_seq]
-
-
-class FakeCompletion:
-    """A completion that plays the given events."""
-
-    def __init__(self, events: Sequence[EngineEvent]) -> None:
-        self._events = events
-        self.usage = Usage()
-        self.engine = "fake"
-        self.closed = False
-
-    async def __aiter__(self) -> AsyncIterator[EngineEvent]:
-        for event in self._events:
-            yield event
-
-    async def aclose(self) -> None:
-        self.closed = True
-
-
-@dataclass
-class FakeGateway:
-    """Serves `cards`; every completion plays `events`."""
-
-    cards: list[ModelCard] = field(
-        default_factory=lambda: [ModelCard(id="smollm2", context_length=8192, owned_by="test")]
-    )
-    events: list[EngineEvent] = field(default_factory=list)
-    asked: list[CompletionRequest] = field(default_factory=list)
-
-    async def complete(self, request: CompletionRequest) -> FakeCompletion:
-        await self.model(request.model)
-        self.asked.append(request)
-        return FakeCompletion(self.events)
-
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> list[int]:
-        return [4 + len(str(message.content)) // 4 for message in messages]
-
-    async def models(self) -> list[ModelCard]:
-        return self.cards
-
-    async def model(self, model_id: str) -> ModelCard:
-        for card in self.cards:
-            if card.id == model_id:
-                return card
-        raise ModelNotFound("There is no such model.", param="model")

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import pytest
 from litestar.types import ControllerRouterHandler
 
-from fakes import FakeAccountStore, FakeConversationStore, FakeGateway
+from fakes import FakeAccountStore, FakeConversationStore
 from triplane.domain.conversation import Principal
 from triplane.experience.web_app import WebApp
 from triplane.orchestration.accounts.api_keys import ApiKeys
@@ -18,6 +19,7 @@ from triplane.orchestration.bff.app import create_app
 from triplane.orchestration.bff.deps import AppDeps, Check
 from triplane.orchestration.bff.edge import Edge
 from triplane.orchestration.ports import ConversationStore, Gateway
+from turn_fakes import ScriptedGateway
 
 ADDRESS = "http://triplane.test"
 MAX_BODY = 64 * 1024
@@ -27,7 +29,7 @@ MAX_BODY = 64 * 1024
 class HttpApp:
     accounts: AccountStore = field(default_factory=FakeAccountStore)
     conversations: ConversationStore = field(default_factory=FakeConversationStore)
-    gateway: Gateway = field(default_factory=FakeGateway)
+    gateway: Gateway = field(default_factory=ScriptedGateway)
     checks: dict[str, Check] = field(default_factory=dict)
     public_url: str | None = None
     dist: Path = Path("/nonexistent")
@@ -77,3 +79,15 @@ class HttpApp:
             answer = await client.get("/sign-in", params={"token": link.token})
             assert answer.status_code == 303
             yield client
+
+
+@pytest.fixture
+def http_app() -> HttpApp:
+    return HttpApp()
+
+
+@pytest.fixture
+async def client(http_app: HttpApp) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `http_app` with the administrator's key."""
+    async with http_app.with_key() as client:
+        yield client

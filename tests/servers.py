@@ -21,6 +21,8 @@ from triplane.adapters.embedded.redis import EmbeddedRedis
 from triplane.adapters.embedded.server_folder import DataFolderInUse, EmbeddedServer, running
 from triplane.adapters.postgres.migrations import migrate
 from triplane.adapters.postgres.pool import Database, open_database
+from triplane.domain.conversation import Principal
+from triplane.domain.ids import new_id
 
 _PREFIX = "triplane-test-"
 
@@ -110,6 +112,23 @@ async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         await client.flushall()
         yield client
+
+
+async def add_user(database: Database, tenant_id: str | None = None) -> Principal:
+    """A new user, of a new tenant unless one is given."""
+    who = Principal(tenant_id=tenant_id or new_id("tenant"), user_id=new_id("user"))
+    if tenant_id is None:
+        await database.execute("INSERT INTO tenants (id, name) VALUES ($1, 'Test')", who.tenant_id)
+    await database.execute(
+        "INSERT INTO users (tenant_id, id, name) VALUES ($1, $2, 'Test')", who.tenant_id, who.user_id
+    )
+    return who
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def who(database: Database) -> Principal:
+    """A user of `database`."""
+    return await add_user(database)
 
 
 async def _database(server: EmbeddedPostgres, options: str) -> AsyncIterator[str]:

@@ -1,25 +1,26 @@
 """Wiring: builds each process from the rooms. It knows everything and decides nothing."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import msgspec
 import structlog
 import uvicorn
 
 from triplane import __version__
-from triplane.adapters.objects import check_objects, open_objects
+from triplane.adapters.objects import open_objects
 from triplane.adapters.postgres.accounts import PostgresAccounts
 from triplane.adapters.postgres.conversations import PostgresConversations
+from triplane.adapters.postgres.jobs import JobHandler
 from triplane.adapters.postgres.jobs import run_worker as run_jobs
 from triplane.adapters.postgres.migrations import require_current
 from triplane.adapters.postgres.pool import Database, open_database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
-from triplane.adapters.redis.connection import open_redis
+from triplane.adapters.redis.connection import check_redis, open_redis
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.domain.completion import ModelCard
@@ -50,7 +51,6 @@ SYSTEM_POLICY = "You are a helpful assistant. Answer clearly and to the point."
 GRACE_S = 3.0
 """How long running requests and turns may go on once a process is told to stop."""
 
-WEB_DIST = Path(__file__).parents[2] / "web" / "dist"
 
 _log = structlog.get_logger(__name__)
 
@@ -95,12 +95,12 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
                 api_keys=ApiKeys(accounts),
                 checks={
                     "PostgreSQL": database.check,
-                    "Redis": redis.ping,
-                    "objects": lambda: check_objects(objects),
+                    "Redis": lambda: check_redis(redis),
+                    "objects": objects.check,
                     "engine": gateway.check,
                 },
                 metrics=metrics.exposition,
-                web=WebApp(WEB_DIST),
+                web=WebApp(settings.web_dist),
                 max_body_bytes=settings.max_body_bytes,
                 public_url=settings.public_url,
             ),
@@ -146,7 +146,15 @@ async def run_worker(settings: Settings) -> None:
             await generate_title(msgspec.json.decode(payload, type=TitleJob), deps)
 
         url = _required(settings.database_url, "TRIPLANE_DATABASE_URL")
-        await run_jobs(url, {"generate_title": title})
+        await run_jobs(url, {"generate_title": JobHandler(run=title, attempts=3)}, _told_to_stop())
+
+
+def _told_to_stop() -> asyncio.Event:
+    """Set when a signal asks this process to end."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told
 
 
 def _tracing(settings: Settings, service: str, stack: AsyncExitStack) -> Tracing:

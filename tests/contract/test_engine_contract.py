@@ -159,9 +159,9 @@ async def test_the_same_seed_gives_the_same_answer(gateway: Gateway, engine: Eng
 
 
 async def test_logprobs_come_with_the_text(gateway: Gateway, engine: Engine) -> None:
-    sampling = Sampling(max_tokens=4, logprobs=True, top_logprobs=2)
+    sampling = Sampling(max_tokens=4, temperature=0.0, logprobs=True, top_logprobs=2)
 
-    events = await run(gateway, ask(engine, "Hi", sampling=sampling))
+    events = await run(gateway, ask(engine, "Tell me a long story.", sampling=sampling))
 
     entries = [entry for event in events if isinstance(event, Delta) for entry in event.logprobs or []]
     assert len(entries) == 4

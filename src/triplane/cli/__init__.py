@@ -4,6 +4,8 @@ Answers that a program may want go to standard output, everything else to standa
 set right ends in one plain sentence and status 1.
 """
 
+import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -98,7 +100,7 @@ def sign_in_link() -> None:
     """Print a new one-time link that signs the administrator in."""
     from triplane.cli.accounts import make_sign_in_link
 
-    typer.echo(make_sign_in_link(read_settings()))
+    typer.echo(asyncio.run(make_sign_in_link(read_settings())))
 
 
 @app.command()
@@ -114,7 +116,7 @@ def keys_create(name: Annotated[str, typer.Argument(help="What the key is for.")
     """Make an API key and print it, this once."""
     from triplane.cli.accounts import create_key
 
-    typer.echo(create_key(read_settings(), name))
+    typer.echo(asyncio.run(create_key(read_settings(), name)))
 
 
 @keys.command("list")
@@ -122,7 +124,7 @@ def keys_list() -> None:
     """List the API keys; never their secrets."""
     from triplane.cli.accounts import list_keys
 
-    for line in list_keys(read_settings()):
+    for line in asyncio.run(list_keys(read_settings())):
         typer.echo(line)
 
 
@@ -131,7 +133,7 @@ def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="From `
     """Revoke an API key for good."""
     from triplane.cli.accounts import revoke_key
 
-    revoke_key(read_settings(), key_id)
+    asyncio.run(revoke_key(read_settings(), key_id))
     typer.echo(f"{key_id} is revoked.", err=True)
 
 
@@ -157,7 +159,7 @@ def database_status() -> None:
     """Say whether the database is at this program's version."""
     from triplane.cli.database import status
 
-    raise typer.Exit(status(read_settings(), typer.echo))
+    raise typer.Exit(asyncio.run(status(read_settings(), typer.echo)))
 
 
 @database.command("migrate")
@@ -165,7 +167,7 @@ def database_migrate() -> None:
     """Bring the database to this program's version."""
     from triplane.cli.database import migrate_database
 
-    migrate_database(read_settings(), typer.echo)
+    asyncio.run(migrate_database(read_settings(), typer.echo))
 
 
 @database.command("backup")
@@ -173,15 +175,18 @@ def database_backup(file: Annotated[Path, typer.Argument(help="The file to write
     """Write the whole database to a file."""
     from triplane.cli.database import backup_database
 
-    backup_database(read_settings(), file)
+    asyncio.run(backup_database(read_settings(), file))
 
 
 @database.command("restore")
-def database_restore(file: Annotated[Path, typer.Argument(help="A file that `db backup` wrote.")]) -> None:
-    """Put a backup into an empty database."""
+def database_restore(
+    file: Annotated[Path, typer.Argument(help="A file that `db backup` wrote.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Give up what the database holds now.")] = False,
+) -> None:
+    """Put a backup into an empty database; or, with --replace, in the place of what it holds."""
     from triplane.cli.database import restore_database
 
-    restore_database(read_settings(), file)
+    asyncio.run(restore_database(read_settings(), file, replace=replace))
 
 
 def run() -> None:
@@ -197,3 +202,7 @@ def run() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # The reader left (`| head`). What is still to be flushed at the exit has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

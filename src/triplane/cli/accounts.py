@@ -1,8 +1,7 @@
 """Keys and sign-in links of the first administrator, made by whoever may read the data folder."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from triplane.adapters.embedded.run_folder import RunFolder
 from triplane.adapters.postgres.accounts import PostgresAccounts
@@ -14,41 +13,30 @@ from triplane.orchestration.accounts.api_keys import ApiKeys
 from triplane.orchestration.accounts.sessions import Sessions, principal_of
 from triplane.settings import Settings
 
-_T = TypeVar("_T")
 
-
-def create_key(settings: Settings, name: str) -> str:
+async def create_key(settings: Settings, name: str) -> str:
     """A new key's secret. Raises InvalidRequest."""
-
-    async def create(keys: ApiKeys, who: Principal) -> str:
+    async with _administrator(settings) as (keys, who):
         _, secret = await keys.create(who, name)
         return secret
 
-    return _as_administrator(settings, create)
 
-
-def list_keys(settings: Settings) -> list[str]:
+async def list_keys(settings: Settings) -> list[str]:
     """A line for each key: id, how the secret begins, state, name."""
-
-    async def read(keys: ApiKeys, who: Principal) -> list[str]:
+    async with _administrator(settings) as (keys, who):
         return [
             f"{key.id}  {key.prefix}…  {'revoked' if key.revoked_at else 'valid  '}  {key.name}"
             for key in await keys.list(who)
         ]
 
-    return _as_administrator(settings, read)
 
-
-def revoke_key(settings: Settings, key_id: str) -> None:
+async def revoke_key(settings: Settings, key_id: str) -> None:
     """Raises NotFound."""
-
-    async def revoke(keys: ApiKeys, who: Principal) -> None:
+    async with _administrator(settings) as (keys, who):
         await keys.revoke(who, key_id)
 
-    _as_administrator(settings, revoke)
 
-
-def make_sign_in_link(settings: Settings) -> str:
+async def make_sign_in_link(settings: Settings) -> str:
     """A new one-time link to the running server. Raises CommandFailed if none runs."""
     url = settings.public_url
     if url is None:
@@ -58,8 +46,8 @@ def make_sign_in_link(settings: Settings) -> str:
                 "No server of this data folder runs, so a link would lead nowhere. Start `triplane serve`."
             )
         url = state.url
-    with database_url(settings) as database:
-        return asyncio.run(new_link(database, signing_secret(settings), url))
+    async with database_url(settings) as database:
+        return await new_link(database, signing_secret(settings), url)
 
 
 async def new_link(database_url: str, secret: str, url: str) -> str:
@@ -69,16 +57,14 @@ async def new_link(database_url: str, secret: str, url: str) -> str:
     return f"{url.rstrip('/')}/sign-in?token={link.token}"
 
 
-def _as_administrator(settings: Settings, work: Callable[[ApiKeys, Principal], Awaitable[_T]]) -> _T:
-    async def run(url: str) -> _T:
+@asynccontextmanager
+async def _administrator(settings: Settings) -> AsyncIterator[tuple[ApiKeys, Principal]]:
+    """The keys, and the first administrator, in a database that is brought up to date first."""
+    async with database_url(settings) as url:
         await migrate(url, _silent)
         async with connected(url) as database:
             store = PostgresAccounts(database)
-            user = await store.ensure_first_administrator()
-            return await work(ApiKeys(store), principal_of(user))
-
-    with database_url(settings) as url:
-        return asyncio.run(run(url))
+            yield ApiKeys(store), principal_of(await store.ensure_first_administrator())
 
 
 def _silent(_: str) -> None:

@@ -1,4 +1,4 @@
-"""The database as commands see it: the one at the address, or the embedded one, running or started for a moment.
+"""The database as commands see it: the one at the address, or the embedded one, started if need be.
 
 A command that needs the embedded PostgreSQL while `triplane serve` doesn't run starts it, does its work and
 stops it; `triplane serve` waits for that, and so does a second command.
@@ -14,7 +14,7 @@ import asyncpg
 
 from triplane.adapters.embedded.postgres import EmbeddedPostgres
 from triplane.adapters.embedded.run_folder import RunFolder
-from triplane.adapters.embedded.server_folder import DataFolderInUse, FolderLock
+from triplane.adapters.embedded.server_folder import DataFolderInUse, FolderLock, running
 from triplane.adapters.postgres import migrations
 from triplane.adapters.postgres.pool import Database, open_database
 from triplane.cli.errors import CommandFailed
@@ -41,38 +41,32 @@ def is_served(settings: Settings) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def database_url(settings: Settings) -> Iterator[str]:
+@contextlib.asynccontextmanager
+async def database_url(settings: Settings) -> AsyncIterator[str]:
     """The address of a database that answers. Raises EmbeddedServerError."""
     if settings.database_url is not None:
         yield settings.database_url
         return
     server = EmbeddedPostgres(settings.data_dir)
-    started = _start_unless_served(server, settings)
-    try:
-        yield server.url
-    finally:
-        if started:
-            server.stop()
-
-
-def _start_unless_served(server: EmbeddedPostgres, settings: Settings) -> bool:
-    """True if this call started the server, False if `triplane serve` runs it."""
     folder = RunFolder(settings.data_dir)
     folder.make()
-    deadline = time.monotonic() + _BUSY_S
-    while True:
-        try:
-            with folder.log_file("postgres").open("ab") as log:
-                server.start(log)
-        except DataFolderInUse:
-            if is_served(settings) and asyncio.run(_answers(server.url)):
-                return False
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-        else:
-            return True
+    async with contextlib.AsyncExitStack() as stack:
+        log = stack.enter_context(folder.log_file("postgres").open("ab"))
+        deadline = time.monotonic() + _BUSY_S
+        while not await _is_served_and_answers(server, settings):
+            try:
+                await stack.enter_async_context(running(server, log))
+                break
+            except DataFolderInUse:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
+        yield server.url
+
+
+async def _is_served_and_answers(server: EmbeddedPostgres, settings: Settings) -> bool:
+    """Whether it runs for good; one that another command has started would soon be gone."""
+    return is_served(settings) and await _answers(server.url)
 
 
 async def _answers(url: str) -> bool:
@@ -110,16 +104,11 @@ def plain_migration_errors() -> Iterator[None]:
         raise CommandFailed(str(error)) from error
 
 
-def status(settings: Settings, say: Callable[[str], None]) -> int:
+async def status(settings: Settings, say: Callable[[str], None]) -> int:
     """Say the database's version. 0 if it is this program's, 1 if something is to be done."""
-
-    async def read(url: str) -> migrations.SchemaStatus:
-        async with connected(url) as database:
-            with plain_migration_errors():
-                return await migrations.status(database)
-
-    with database_url(settings) as url:
-        found = asyncio.run(read(url))
+    async with database_url(settings) as url, connected(url) as database:
+        with plain_migration_errors():
+            found = await migrations.status(database)
     if not found.pending:
         say(f"The database is at version {found.version}, which is this program's.")
         return 0
@@ -130,21 +119,30 @@ def status(settings: Settings, say: Callable[[str], None]) -> int:
     return 1
 
 
-def migrate_database(settings: Settings, say: Callable[[str], None]) -> None:
-    with database_url(settings) as url:
-        asyncio.run(migrate(url, say))
+async def migrate_database(settings: Settings, say: Callable[[str], None]) -> None:
+    async with database_url(settings) as url:
+        await migrate(url, say)
 
 
-def backup_database(settings: Settings, file: Path) -> None:
-    """Write the whole database to `file`."""
-    from triplane.adapters.postgres.backup import backup
+async def backup_database(settings: Settings, file: Path) -> None:
+    """Write the whole database to the new file. Raises CommandFailed."""
+    from triplane.adapters.postgres.backup import BackupError, backup
 
-    with database_url(settings) as url:
-        backup(url, file)
+    try:
+        async with database_url(settings) as url:
+            await asyncio.to_thread(backup, url, file)
+    except BackupError as error:
+        raise CommandFailed(str(error)) from error
 
 
-def restore_database(settings: Settings, file: Path) -> None:
-    from triplane.adapters.postgres.backup import restore
+async def restore_database(settings: Settings, file: Path, *, replace: bool) -> None:
+    """Put a backup into the database, which nobody may be using. Raises CommandFailed."""
+    from triplane.adapters.postgres.backup import BackupError, restore
 
-    with database_url(settings) as url:
-        restore(url, file)
+    if is_served(settings):
+        raise CommandFailed("The server of this data folder runs: stop it first.")
+    try:
+        async with database_url(settings) as url:
+            await asyncio.to_thread(restore, url, file, replace=replace)
+    except BackupError as error:
+        raise CommandFailed(str(error)) from error

@@ -63,10 +63,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    version = ".".join(str(part) for part in sys.version_info[:3])
-    if sys.version_info < (3, 11):
-        return Finding("Python", f"version {version}.", "Install 3.11 or newer and run `make install` again.")
-    return Finding("Python", f"version {version}")
+    return Finding("Python", f"version {'.'.join(str(part) for part in sys.version_info[:3])}")
 
 
 def _page(settings: Settings) -> Finding:
@@ -74,9 +71,7 @@ def _page(settings: Settings) -> Finding:
         return Finding("Page", f"built, in {settings.web_dist}")
     node = _node_version()
     if node is None:
-        return Finding(
-            "Page", "not built, and there is no Node.js.", "Install Node.js 20 and run `make web`."
-        )
+        return Finding("Page", "not built, and there is no Node.js.", "Install it, then run `make web`.")
     if node < _OLDEST_NODE:
         return Finding("Page", f"not built; Node.js is version {node}.", "Install 20, then run `make web`.")
     return Finding("Page", "not built.", "Run `make web`.")
@@ -86,9 +81,9 @@ def _node_version() -> int | None:
     node = shutil.which("node")
     if node is None:
         return None
-    said = subprocess.run(
+    said = subprocess.run(  # noqa: S603  a program from PATH, our own words
         [node, "--version"], capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
-    )  # noqa: S603
+    )
     major = said.stdout.strip().removeprefix("v").split(".")[0]
     return int(major) if major.isdigit() else None
 
@@ -167,10 +162,11 @@ def _redis_program(settings: Settings) -> Finding:
 
 async def _reachable(settings: Settings, state: RunState | None) -> list[Finding]:
     """The servers that have an address, from the settings or from the server that runs."""
-    database = settings.database_url or (state and state.database_url)
-    redis = settings.redis_url or (state and state.redis_url)
-    engine = settings.engine.url or (state and state.engine_url)
-    key = settings.engine.api_key or (state and state.engine_api_key)
+    known = state or RunState(pid=0, started_at=0.0, url="")
+    database = settings.database_url or known.database_url
+    redis = settings.redis_url or known.redis_url
+    engine = settings.engine.url or known.engine_url
+    key = settings.engine.api_key or known.engine_api_key
     findings = []
     if database:
         findings.append(await _database(database))

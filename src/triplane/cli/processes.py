@@ -1,8 +1,11 @@
 """The processes of a split set-up: what `triplane serve` starts, and what an operator may start alone."""
 
 import os
+import signal
 import socket
 from urllib.parse import urlsplit
+
+import uvloop
 
 from triplane.cli.errors import CommandFailed
 from triplane.settings import Settings
@@ -19,14 +22,17 @@ def run_api_process(settings: Settings) -> None:
     _require_addresses(settings)
     handed = os.environ.get(_LISTEN_FD)
     listening = socket.socket(fileno=int(handed)) if handed else listen(settings.host, settings.port).socket
-    run_api(settings, listening.fileno())
+    # uvicorn ends on these signals by itself, and then raises them again: what comes after it must run.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvloop.run(run_api(settings, listening))
 
 
 def run_worker_process(settings: Settings) -> None:
     from triplane.main import run_worker
 
     _require_addresses(settings)
-    run_worker(settings)
+    uvloop.run(run_worker(settings))
 
 
 def run_engine_process(settings: Settings) -> None:

@@ -43,9 +43,7 @@ def serve(settings: Settings) -> None:
     lock.take()
     orphans = folder.end_orphans()
     if orphans:
-        say(
-            f"An earlier run had ended without stopping {len(orphans)} of its processes; they are stopped now."
-        )
+        say(f"Stopped {len(orphans)} processes that an earlier run had left.")
     listener = listen(settings.host, settings.port)
     if listener.port != settings.port and settings.port != 0:
         say(f"Port {settings.port} is taken; port {listener.port} it is.")
@@ -155,9 +153,7 @@ class Server:
             self.environment["TRIPLANE_DATABASE_URL"], self.environment["TRIPLANE_SECRET"], url
         )
         if not (self.settings.web_dist / "index.html").exists():
-            say(
-                "The page isn't built: `make web` does that, with Node.js 20. The API and `triplane chat` work."
-            )
+            say("The page isn't built (`make web` does that). The API and `triplane chat` work.")
         say(f"Triplane is ready: {url}")
         say(f"Sign in once: {link}")
         say(f"Started in {seconds:.1f} s. Logs: {self.folder.logs}. Ctrl-C stops everything.")

@@ -15,7 +15,9 @@ def answers(url: str) -> Callable[[], Awaitable[None]]:
     """A wait that ends once a GET of the URL gives status 200. The caller bounds its time."""
 
     async def wait() -> None:
-        while await http_status(url) != 200:
+        while True:
+            if await http_status(url) == 200:
+                return
             await asyncio.sleep(_PAUSE_S)
 
     return wait

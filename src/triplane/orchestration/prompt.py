@@ -59,7 +59,7 @@ def build_prompt(
 ) -> Prompt:
     """The prompt of a turn: as much of the history as fits, and all that is new."""
     room = budget.for_messages - sum(_tokens(item.message, item.token_count, budget) for item in new)
-    kept = _cut(history, room, budget)
+    kept = _cut([row for row in history if not _is_empty(row)], room, budget)
     return Prompt(
         messages=[*system, *(row.as_prompt() for row in kept), *(item.message for item in new)],
         from_seq=kept[0].seq if kept else None,
@@ -77,6 +77,11 @@ def _cut(history: Sequence[StoredMessage], room: int, budget: Budget) -> Sequenc
             return history[index:]
         left -= counts[index]
     return []
+
+
+def _is_empty(row: StoredMessage) -> bool:
+    """An answer that failed before its first word: to show a model its own silence teaches it silence."""
+    return row.role == "assistant" and not row.content and not row.tool_calls
 
 
 def _tokens(message: Message, counted: int | None, budget: Budget) -> int:

@@ -1,6 +1,7 @@
 """Titles of conversations: at once from the user's words, a little later from the model."""
 
 import re
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -8,9 +9,9 @@ import msgspec
 import structlog
 
 from triplane.domain.completion import CompletionRequest, Message, Sampling, text_of
-from triplane.domain.conversation import Principal, StoredMessage
+from triplane.domain.conversation import Principal
 from triplane.domain.errors import NotFound
-from triplane.domain.events import Delta
+from triplane.domain.events import Delta, Finished
 from triplane.domain.ids import new_id
 from triplane.orchestration.metering import usage_event
 from triplane.orchestration.ports import ConversationStore, Gateway, UsageStore
@@ -18,6 +19,7 @@ from triplane.orchestration.ports import ConversationStore, Gateway, UsageStore
 _log = structlog.get_logger(__name__)
 
 MAX_TITLE_CHARACTERS = 60
+_MAX_TITLE_WORDS = 8
 _EXCERPT_CHARACTERS = 600
 """Of each message, what the model is shown: a title needs the gist, and a short prompt is quick."""
 
@@ -61,35 +63,46 @@ async def generate_title(job: TitleJob, deps: TitleDeps) -> None:
         rows, _ = await deps.conversations.messages(who, job.conversation_id, 0, 2)
     except NotFound:
         return  # deleted meanwhile
-    request = _request(job, rows)
+    asked = next((text_of(row.content) for row in rows if row.role == "user"), "")[:_EXCERPT_CHARACTERS]
+    request = _request(job, asked)
     completion = await deps.gateway.complete(request)
     async with aclosing(completion):
-        answer = "".join([event.text async for event in completion if isinstance(event, Delta)])
+        answer = [event async for event in completion if isinstance(event, Delta | Finished)]
     await deps.usage.record(usage_event(who, request, completion, conversation_id=job.conversation_id))
-    title = _as_title(answer)
+    title = as_title(answer, asked)
     if title:
         await deps.conversations.set_generated_title(job.tenant_id, job.conversation_id, title)
     _log.info("title generated", conversation_id=job.conversation_id, accepted=title is not None)
 
 
-def _request(job: TitleJob, rows: list[StoredMessage]) -> CompletionRequest:
-    asked = next((text_of(row.content) for row in rows if row.role == "user"), "")
+def _request(job: TitleJob, asked: str) -> CompletionRequest:
     return CompletionRequest(
         request_id=new_id("req"),
         model=job.model,
         messages=[
             Message(role="system", content=_INSTRUCTION),
             *_EXAMPLES,
-            Message(role="user", content=asked[:_EXCERPT_CHARACTERS]),
+            Message(role="user", content=asked),
         ],
-        sampling=Sampling(max_tokens=16, temperature=0.0, stop=["\n"]),
+        sampling=Sampling(max_tokens=24, temperature=0.0, stop=["\n"]),
         cache_salt=job.tenant_id,
     )
 
 
-def _as_title(answer: str) -> str | None:
-    """The model's answer as a title, or None if it is a sentence, a list or nothing."""
-    title = answer.strip().strip("\"'`*#").removeprefix("Title:").strip().rstrip(".")
-    if not 3 <= len(title) <= MAX_TITLE_CHARACTERS or len(title.split()) > 8:
+def as_title(answer: Sequence[Delta | Finished], asked: str) -> str | None:
+    """The model's answer as a title, or None if it is cut off, too long, or not about what was asked.
+
+    Small models often answer the text instead of naming it; the provisional title is better than that.
+    """
+    if not any(isinstance(event, Finished) and event.reason == "stop" for event in answer):
         return None
-    return title
+    text = "".join(event.text for event in answer if isinstance(event, Delta))
+    title = text.strip().strip("\"'`*#").removeprefix("Title:").strip().rstrip(".")
+    if not 3 <= len(title) <= MAX_TITLE_CHARACTERS or len(title.split()) > _MAX_TITLE_WORDS:
+        return None
+    return title if _stems(title) & _stems(asked) else None
+
+
+def _stems(text: str) -> set[str]:
+    """The beginnings of the longer words: enough to tell whether two texts share a topic."""
+    return {word[:5] for word in re.findall(r"\w{4,}", text.lower())}

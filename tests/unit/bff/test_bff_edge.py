@@ -13,6 +13,7 @@ from litestar.response import Stream
 
 from http_app import HttpApp
 from triplane.domain.errors import StoreUnavailable
+from triplane.orchestration.bff import health
 
 BROWSER = {"accept": "text/html,application/xhtml+xml"}
 
@@ -87,7 +88,9 @@ async def test_each_event_of_a_stream_goes_out_at_once_and_uncompressed() -> Non
     assert first["body"].startswith(b"data: x")
 
 
-async def test_live_and_ready_are_told_apart() -> None:
+async def test_live_and_ready_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "CHECK_TIMEOUT_S", 0.05)
+
     async def down() -> None:
         raise StoreUnavailable("no")
 

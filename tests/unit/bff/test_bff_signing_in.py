@@ -47,7 +47,7 @@ async def test_a_signed_in_browser_is_known_until_it_signs_out(http_app: HttpApp
 
     assert known.json()["is_admin"] is True
     assert known.json()["object"] == "user"
-    assert left.status_code == 204
+    assert left.json() == {"object": "session.deleted", "deleted": True}
     assert "max-age=0" in left.headers["set-cookie"].lower()
     assert after.status_code == 401
 

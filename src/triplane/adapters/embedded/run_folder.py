@@ -102,13 +102,13 @@ class RunFolder:
         """The processes of an earlier server that still live. Meaningful while no server runs."""
         return [record for record in self.read_children() if is_alive(record.pid, record.started_at)]
 
-    def end_orphans(self) -> list[ChildRecord]:
+    def end_orphans(self, timeout_s: float = _ORPHAN_TIMEOUT_S) -> list[ChildRecord]:
         """End what an earlier server left, last started first; blocks for seconds at most."""
         found = self.orphans()
         for record in reversed(found):
             _signal(record, record.stop_signal)
         processes = [process for record in found if (process := _process(record)) is not None]
-        psutil.wait_procs(processes, timeout=_ORPHAN_TIMEOUT_S)
+        psutil.wait_procs(processes, timeout=timeout_s)
         for record in found:
             if is_alive(record.pid, record.started_at):
                 _signal(record, signal.SIGKILL)

@@ -30,6 +30,12 @@ class PostgresAccounts:
                 found = await connection.fetchrow(_ADD_FIRST_ADMIN, *names)
             return _user(found)
 
+    async def user(self, who: Principal) -> User:
+        row = await self._database.fetchrow(_USER, who.tenant_id, who.user_id)
+        if row is None:
+            raise NotFound("No such user.")
+        return _user(row)
+
     async def add_sign_in_link(self, user: User, token_sha256: bytes, expires_at: datetime) -> None:
         await self._database.execute(_ADD_LINK, user.tenant_id, user.id, token_sha256, expires_at)
 
@@ -86,6 +92,8 @@ _ADD_FIRST_ADMIN = """
 WITH tenant AS (INSERT INTO tenants (id, name) VALUES ($1, $2))
 INSERT INTO users (tenant_id, id, name, is_admin) VALUES ($1, $3, $4, true)
 RETURNING id, tenant_id, name, is_admin"""
+
+_USER = "SELECT id, tenant_id, name, is_admin FROM users WHERE tenant_id = $1 AND id = $2"
 
 _ADD_LINK = "INSERT INTO sign_in_links (tenant_id, user_id, token_sha256, expires_at) VALUES ($1, $2, $3, $4)"
 

@@ -100,8 +100,8 @@ WITH items AS (
         cardinality($6::text[]), ($6::text[])[cardinality($6::text[])])
     RETURNING {CONVERSATION_COLUMNS}
 ), written AS (
-    INSERT INTO messages (tenant_id, id, conversation_id, seq, parent_id, role, status, content_json, tool_calls,
-        tool_call_id)
+    INSERT INTO messages (tenant_id, id, conversation_id, seq, parent_id, role, status, content_json,
+        tool_calls, tool_call_id)
     SELECT $1, id, $2, place, lag(id) OVER (ORDER BY place), role, 'complete', content_json, tool_calls,
         tool_call_id
     FROM items

@@ -87,11 +87,18 @@ async def open_database(url: str, *, pooled: bool = False, size: int = 10) -> Da
             min_size=1,
             max_size=size,
             connection_class=_Connection,
+            init=_learn_types,
             timeout=_CONNECT_TIMEOUT_S,
             command_timeout=_STATEMENT_TIMEOUT_S,
             statement_cache_size=0 if pooled else 200,
         )
     return Database(pool, pooled=pooled)
+
+
+async def _learn_types(connection: asyncpg.Connection) -> None:
+    """Have the driver look up the types it doesn't know now, and not within somebody's first request."""
+    async with connection.transaction():
+        await connection.fetchval("SELECT $1::text[], $2::json[], $3::int[]", [], [], [])
 
 
 @contextlib.contextmanager

@@ -39,8 +39,7 @@ class PostgresTurns:
             case "opened":
                 return _opened(row, _input_rows(new, row), created=True)
             case "known":
-                found = await self._database.fetch(_INPUT, who.tenant_id, row["turn_id"], row["message_id"])
-                return _opened(row, [to_message(each) for each in found], created=False)
+                return _opened(row, await self._input_of(who, row), created=False)
             case "reused":
                 raise IdempotencyKeyReused("This request id was used before, with another body.")
             case "no_parent":
@@ -59,6 +58,10 @@ class PostgresTurns:
             raise NotFound("No such turn.", param="turn_id")
         return bool(ended)
 
+    async def _input_of(self, who: Principal, row: asyncpg.Record) -> list[StoredMessage]:
+        key = (who.tenant_id, row["conversation_id"], row["turn_id"], row["message_id"])
+        return [to_message(each) for each in await self._database.fetch(_INPUT, *key)]
+
     async def get(self, who: Principal, turn_id: str) -> TurnRecord:
         row = await self._database.fetchrow(_GET, who.tenant_id, who.user_id, turn_id)
         if row is None:
@@ -71,8 +74,7 @@ SELECT * FROM open_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 
 
 _INPUT = f"""
 SELECT {MESSAGE_COLUMNS} FROM messages
-WHERE tenant_id = $1 AND conversation_id = (SELECT conversation_id FROM turns WHERE tenant_id = $1 AND id = $2)
-  AND turn_id = $2 AND id <> $3 ORDER BY seq"""
+WHERE tenant_id = $1 AND conversation_id = $2 AND turn_id = $3 AND id <> $4 ORDER BY seq"""
 
 _CHECKPOINT = """
 UPDATE messages SET content_json = $4

@@ -29,7 +29,7 @@ class PostgresUsage:
 
 
 _RECORD = """
-INSERT INTO usage_events (tenant_id, id, user_id, api_key_id, conversation_id, turn_id, request_id, model, engine,
-    prompt_tokens, completion_tokens, cached_tokens)
+INSERT INTO usage_events (tenant_id, id, user_id, api_key_id, conversation_id, turn_id, request_id, model,
+    engine, prompt_tokens, completion_tokens, cached_tokens)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT (tenant_id, id) DO NOTHING"""

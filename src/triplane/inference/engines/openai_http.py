@@ -156,7 +156,9 @@ class OpenAIEngine:
         """A kept connection may close just as we write to it; then nothing was served, so try a new one."""
         try:
             return await self._send("POST", url, body, headers)
-        except aiohttp.ServerDisconnectedError:
+        except aiohttp.ClientConnectorError as error:
+            raise _unreachable(error) from error
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             pass
         except aiohttp.ClientError as error:
             raise _unreachable(error) from error

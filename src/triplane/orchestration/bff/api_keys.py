@@ -39,14 +39,14 @@ class ApiKeyWithSecret(ApiKeyObject, frozen=True, kw_only=True):
     key: str
 
 
-@get("/v1/api_keys", tags=["Accounts"], summary="List API keys", responses=documented(401))
+@get("/v1/api_keys", tags=["accounts"], summary="List API keys", responses=documented(401))
 async def list_api_keys(request: StrictRequest, deps: Deps) -> Page[ApiKeyObject]:
     return page_of([_present(key) for key in await deps.api_keys.list(request.principal)])
 
 
 @post(
     "/v1/api_keys",
-    tags=["Accounts"],
+    tags=["accounts"],
     summary="Make an API key",
     status_code=201,
     responses=documented(400, 401, 403, 413, 415),
@@ -61,7 +61,7 @@ async def create_api_key(
 
 @delete(
     "/v1/api_keys/{key_id:str}",
-    tags=["Accounts"],
+    tags=["accounts"],
     summary="Revoke an API key",
     status_code=200,
     responses=documented(401, 403, 404),

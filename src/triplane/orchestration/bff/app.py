@@ -6,7 +6,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme, Tag
+from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler
 
 from triplane.orchestration.bff.api_docs import api_docs_handlers
@@ -68,5 +68,4 @@ def _openapi() -> OpenAPIConfig:
         components=Components(security_schemes={"bearer": bearer, "cookie": cookie}),
         security=[{"bearer": []}, {"cookie": []}],
         use_handler_docstrings=True,
-        tags=[Tag(name) for name in ("Chat", "Models", "Conversations", "Accounts", "Health")],
     )

@@ -84,10 +84,10 @@ async def _stateless(
     )
     async with AsyncExitStack() as unless_streaming:
         unless_streaming.push_async_callback(completion.aclose)
+        await unless_gone(request, completion.opened(STATUS_WAIT_S if body.stream else None))
         if not body.stream:
             answer = await unless_gone(request, collect_completion(aiter(completion), identity))
             return Response(answer)
-        await unless_gone(request, completion.opened(STATUS_WAIT_S))
         unless_streaming.pop_all()
     return EventStream(stream_completion(aiter(completion), identity, _wants_usage(body)), closing=completion)
 

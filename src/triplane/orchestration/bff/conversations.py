@@ -90,7 +90,7 @@ class MessageObject(msgspec.Struct, frozen=True, kw_only=True):
 
 @post(
     "/v1/conversations",
-    tags=["Conversations"],
+    tags=["conversations"],
     summary="Begin a conversation",
     status_code=200,
     responses=documented(400, 401, 403, 413, 415),
@@ -108,7 +108,7 @@ async def create_conversation(
 
 @get(
     "/v1/conversations",
-    tags=["Conversations"],
+    tags=["conversations"],
     summary="List conversations, newest activity first",
     responses=documented(400, 401),
 )
@@ -126,7 +126,7 @@ async def list_conversations(
 
 @get(
     "/v1/conversations/{conversation_id:str}",
-    tags=["Conversations"],
+    tags=["conversations"],
     summary="One conversation",
     responses=documented(401, 404),
 )
@@ -139,7 +139,7 @@ async def get_conversation(
 @route(
     "/v1/conversations/{conversation_id:str}",
     http_method=[HttpMethod.POST, HttpMethod.PATCH],
-    tags=["Conversations"],
+    tags=["conversations"],
     summary="Rename a conversation, change its metadata",
     status_code=200,
     responses=documented(400, 401, 403, 404, 413, 415),
@@ -155,7 +155,7 @@ async def update_conversation(
 
 @delete(
     "/v1/conversations/{conversation_id:str}",
-    tags=["Conversations"],
+    tags=["conversations"],
     summary="Delete a conversation",
     status_code=200,
     responses=documented(401, 403, 404),
@@ -167,7 +167,7 @@ async def delete_conversation(request: StrictRequest, deps: Deps, conversation_i
 
 @get(
     "/v1/conversations/{conversation_id:str}/messages",
-    tags=["Conversations"],
+    tags=["conversations"],
     summary="A conversation's messages, oldest first",
     responses=documented(400, 401, 404),
 )

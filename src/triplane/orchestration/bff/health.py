@@ -29,7 +29,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     checks: list[str]
 
 
-@get("/healthz", opt=PUBLIC, security=[{}], tags=["Health"], summary="This process lives")
+@get("/healthz", opt=PUBLIC, security=[{}], tags=["health"], summary="This process lives")
 async def healthz() -> Response[Alive]:
     return Response(Alive(), headers=_NO_STORE)
 
@@ -38,7 +38,7 @@ async def healthz() -> Response[Alive]:
     "/readyz",
     opt=PUBLIC,
     security=[{}],
-    tags=["Health"],
+    tags=["health"],
     summary="This process can serve",
     responses=documented(503),
 )
@@ -64,7 +64,7 @@ async def _ask(check: Check) -> None:
     "/metrics",
     opt=PUBLIC,
     security=[{}],
-    tags=["Health"],
+    tags=["health"],
     summary="Metrics for Prometheus",
     media_type=MediaType.TEXT,
 )

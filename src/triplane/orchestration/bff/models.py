@@ -27,13 +27,13 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     data: list[ModelObject]
 
 
-@get("/v1/models", tags=["Models"], summary="List models", responses=documented(401, 503))
+@get("/v1/models", tags=["models"], summary="List models", responses=documented(401, 503))
 async def list_models(deps: Deps) -> ModelList:
     return ModelList(data=[_present(card) for card in await deps.gateway.models()])
 
 
 # A path parameter, because a model's id may have slashes: `org/name`.
-@get("/v1/models/{model_id:path}", tags=["Models"], summary="One model", responses=documented(401, 404, 503))
+@get("/v1/models/{model_id:path}", tags=["models"], summary="One model", responses=documented(401, 404, 503))
 async def get_model(deps: Deps, model_id: FromPath[str]) -> ModelObject:
     return _present(await deps.gateway.model(model_id.lstrip("/")))
 

@@ -6,6 +6,7 @@ import msgspec
 from litestar import MediaType, Response, delete, get
 from litestar.datastructures import Cookie
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import ResponseSpec
 from litestar.params import FromQuery
 
 from triplane.orchestration.accounts.sessions import SESSION_LIFETIME
@@ -27,6 +28,13 @@ _LINK_IS_SPENT = """<!doctype html>
 </html>
 """
 
+_SPENT = ResponseSpec(
+    data_container=str,
+    media_type=MediaType.HTML,
+    description="The link was used, has expired, or is wrong.",
+    generate_examples=False,
+)
+
 
 class Me(msgspec.Struct, frozen=True, kw_only=True):
     id: str
@@ -35,14 +43,20 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
     is_admin: bool
 
 
+class SignedOut(msgspec.Struct, frozen=True, kw_only=True):
+    object: Literal["session.deleted"] = "session.deleted"
+    deleted: Literal[True] = True
+
+
 @get(
     "/sign-in",
     opt=PUBLIC,
     security=[{}],
-    tags=["Accounts"],
+    tags=["accounts"],
     summary="Sign in by a one-time link",
     status_code=303,
     media_type=MediaType.HTML,
+    responses={403: _SPENT},
 )
 async def sign_in(deps: Deps, token: FromQuery[str] = "") -> Response[str]:
     """Sets the session cookie and goes to `/`; answers 403 for a link that is used, expired or wrong."""
@@ -54,17 +68,23 @@ async def sign_in(deps: Deps, token: FromQuery[str] = "") -> Response[str]:
     return Response("", status_code=303, media_type=MediaType.HTML, cookies=[cookie], headers=headers)
 
 
-@get("/v1/me", tags=["Accounts"], summary="Who I am", responses=documented(401))
+@get("/v1/me", tags=["accounts"], summary="Who I am", responses=documented(401))
 async def me(request: StrictRequest, deps: Deps) -> Me:
     user = await deps.sessions.store.user(request.principal)
     return Me(id=user.id, name=user.name, is_admin=user.is_admin)
 
 
-@delete("/v1/session", tags=["Accounts"], summary="Sign out", responses=documented(401, 403))
-async def sign_out(request: StrictRequest, deps: Deps) -> Response[None]:
+@delete(
+    "/v1/session",
+    tags=["accounts"],
+    summary="Sign out",
+    status_code=200,
+    responses=documented(401, 403),
+)
+async def sign_out(request: StrictRequest, deps: Deps) -> Response[SignedOut]:
     """Ends the session of the cookie, if one came, and takes the cookie back."""
     await deps.sessions.end(request.cookies.get(SESSION_COOKIE, ""))
-    return Response(None, status_code=204, cookies=[_cookie(deps, "", 0)])
+    return Response(SignedOut(), cookies=[_cookie(deps, "", 0)])
 
 
 def _cookie(deps: AppDeps, value: str, max_age: int) -> Cookie:

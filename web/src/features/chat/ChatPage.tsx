@@ -81,7 +81,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
               composer.current?.focus();
             }}
           />
-          <OfflineNote />
+          {phase !== "refused" && beginning.problem === null && <OfflineNote />}
         </div>
         <Composer
           ref={composer}

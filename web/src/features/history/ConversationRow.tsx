@@ -62,7 +62,6 @@ function RenameRow({ conversation, onDone }: { conversation: Conversation; onDon
     if (event.key === "Enter") save();
     if (event.key !== "Escape") return;
     event.preventDefault();
-    event.nativeEvent.stopPropagation();
     onDone();
   }
 

@@ -72,8 +72,8 @@ export function useDelete() {
     mutationFn: (id: string) => deleteConversation(id),
     onSuccess: (_, id) => {
       changeConversations(client, (one) => (one.id === id ? null : one));
-      client.removeQueries({ queryKey: ["messages", id] });
+      // By then the page shows something else; before, it would ask for the messages again.
+      void refreshConversations(client).finally(() => client.removeQueries({ queryKey: ["messages", id] }));
     },
-    onSettled: () => refreshConversations(client),
   });
 }

@@ -1,0 +1,46 @@
+"""The table of a run, each number beside its budget."""
+
+from bench.against_engine import WAYS, AgainstEngine
+from bench.against_nothing import Cost
+
+_NAMES = {"engine": "bare engine", "stateless": "stateless, all planes", "turn": "durable turn, all planes"}
+_BUDGETS = {
+    "cpu_us_per_request": ("CPU of a request, µs", {"stateless": "≤ 126", "turn": ""}),
+    "cpu_us_per_event": ("CPU of a streamed event, µs", {"stateless": "≤ 25", "turn": "≤ 45"}),
+    "added_ttft_ms_p50": ("added TTFT p50, ms", {"stateless": "< 1", "turn": "< 3"}),
+    "added_ttft_ms_p99": ("added TTFT p99, ms", {"stateless": "< 10", "turn": "< 10"}),
+    "postgres_round_trips": ("PostgreSQL transactions", {"stateless": "", "turn": "2"}),
+    "kib_per_open_stream": ("memory of an open stream, KiB", {"stateless": "< 40", "turn": "< 40"}),
+}
+
+
+def table(engine: list[AgainstEngine], costs: dict[str, Cost], machine: str) -> str:
+    """Text for a terminal and for docs alike: Markdown."""
+    lines = [f"Machine: {machine}", ""]
+    for measured in engine:
+        lines += _against_engine(measured)
+    lines += ["| before an engine that costs nothing | stateless | budget | durable turn | budget |"]
+    lines += ["|---|---|---|---|---|"]
+    for field, (title, budgets) in _BUDGETS.items():
+        cells = [f"{getattr(costs[way], field):.2f} | {budgets[way]}" for way in ("stateless", "turn")]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _against_engine(measured: AgainstEngine) -> list[str]:
+    streams = f"{measured.streams} stream" + ("s" if measured.streams > 1 else "")
+    lines = [
+        f"| {streams} | tokens/s | ratio (> 0.97) | TTFT, ms | added, ms | prompt tokens |",
+        "|---|---|---|---|---|---|",
+    ]
+    for way in WAYS:
+        cells = (
+            _NAMES[way],
+            f"{measured.tokens_per_s[way]:.1f}",
+            f"{measured.tokens_ratio[way]:.3f}",
+            f"{measured.ttft_ms[way]:.1f}",
+            f"{measured.ttft_added_ms[way]:+.1f}",
+            f"{measured.prompt_tokens[way]:.0f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]

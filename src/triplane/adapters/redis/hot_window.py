@@ -1,0 +1,68 @@
+"""The hot window: the messages that a conversation's next prompt is built from, kept near for a day."""
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from triplane.orchestration.ports import Window
+
+_log = structlog.get_logger(__name__)
+
+_KEPT_S = 24 * 3600
+_UNREACHABLE = (RedisError, OSError, TimeoutError)
+
+_decoder = msgspec.msgpack.Decoder(Window)
+_encoder = msgspec.msgpack.Encoder()
+
+
+class RedisHotWindow:
+    """`HotWindow` on Redis. While Redis can't be reached it answers as if empty, and says so once."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._reachable = True
+
+    async def get(self, tenant_id: str, conversation_id: str) -> Window | None:
+        try:
+            packed = await self._client.get(_key(tenant_id, conversation_id))
+        except _UNREACHABLE as exc:
+            self._note_loss(exc, conversation_id)
+            return None
+        self._reachable = True
+        return _unpack(packed)
+
+    async def put(self, tenant_id: str, conversation_id: str, window: Window) -> None:
+        try:
+            await self._client.set(_key(tenant_id, conversation_id), _encoder.encode(window), ex=_KEPT_S)
+        except _UNREACHABLE as exc:
+            self._note_loss(exc, conversation_id)
+        else:
+            self._reachable = True
+
+    async def drop(self, tenant_id: str, conversation_id: str) -> None:
+        try:
+            await self._client.delete(_key(tenant_id, conversation_id))
+        except _UNREACHABLE as exc:
+            self._note_loss(exc, conversation_id)
+        else:
+            self._reachable = True
+
+    def _note_loss(self, exc: Exception, conversation_id: str) -> None:
+        if self._reachable:
+            _log.warning("hot window unreachable", conversation_id=conversation_id, reason=type(exc).__name__)
+        self._reachable = False
+
+
+def _key(tenant_id: str, conversation_id: str) -> str:
+    """The braces keep all keys of one conversation in one slot of a cluster."""
+    return f"window:{tenant_id}:{{{conversation_id}}}"
+
+
+def _unpack(packed: bytes | str | None) -> Window | None:
+    if not isinstance(packed, bytes):
+        return None
+    try:
+        return _decoder.decode(packed)
+    except msgspec.DecodeError:
+        return None  # written by another version of this program

@@ -1,0 +1,60 @@
+"""Schemathesis reads the API's own description, and finds no request that makes the server fail."""
+
+import asyncio
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from served_app import Served
+
+EXAMPLES = 60
+
+
+CHECKS = [
+    not_a_server_error,
+    response_schema_conformance,
+    status_code_conformance,
+    content_type_conformance,
+]
+
+
+def attack(operation: Any, key: str) -> None:
+    """Send one operation many bodies and parameters, right ones and wrong ones."""
+    cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode])
+
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=cases)
+    def holds(case: schemathesis.Case[Any]) -> None:
+        case.call_and_validate(headers={"authorization": f"Bearer {key}"}, timeout=10, checks=CHECKS)
+
+    holds()
+
+
+def attack_all(url: str, key: str) -> list[str]:
+    """What was found, for each operation that doesn't keep to its description."""
+    found = []
+    for result in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
+        assert isinstance(result, Ok), result
+        operation = result.ok()
+        try:
+            attack(operation, key)
+        except FailureGroup as failures:
+            found += [f"{operation.label}: {failure}" for failure in failures.exceptions]
+    return found
+
+
+async def test_every_operation_keeps_to_its_description_whatever_is_sent(served: Served) -> None:
+    async with asyncio.timeout(100):
+        found = await asyncio.to_thread(attack_all, served.url, served.key)
+
+    assert found == []

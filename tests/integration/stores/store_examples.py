@@ -1,0 +1,70 @@
+"""Examples of what is put into the stores."""
+
+import hashlib
+
+from triplane.domain.completion import Message
+from triplane.domain.conversation import NewMessage, OpenedTurn, Principal, UsageEvent
+from triplane.domain.events import TurnStatus, Usage
+from triplane.domain.ids import new_id
+from triplane.orchestration.ports import NewTurn, TurnResult
+
+USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
+
+
+def new_turn(
+    conversation_id: str,
+    *texts: str,
+    request_id: str | None = None,
+    parent_id: str | None = None,
+    title: str | None = None,
+) -> NewTurn:
+    """A turn whose input is these user messages."""
+    return NewTurn(
+        turn_id=new_id("turn"),
+        request_id=request_id or new_id("req"),
+        body_sha256=hashlib.sha256("".join(texts).encode()).digest(),
+        conversation_id=conversation_id,
+        model="smollm2",
+        messages=[
+            NewMessage(id=new_id("msg"), message=Message(role="user", content=text), token_count=5)
+            for text in texts
+        ],
+        draft_id=new_id("msg"),
+        parent_id=parent_id,
+        provisional_title=title,
+    )
+
+
+def result(
+    who: Principal,
+    opened: OpenedTurn,
+    *,
+    status: TurnStatus = "complete",
+    content: str = "The answer.",
+    window_from_seq: int | None = None,
+    title_job: bytes | None = None,
+) -> TurnResult:
+    """How that turn ended, with its bill."""
+    return TurnResult(
+        turn_id=opened.turn_id,
+        conversation_id=opened.conversation.id,
+        message_id=opened.message_id,
+        status=status,
+        content=content,
+        tool_calls=None,
+        finish_reason="stop",
+        token_count=3,
+        usage_event=UsageEvent(
+            id=new_id("usage"),
+            tenant_id=who.tenant_id,
+            user_id=who.user_id,
+            request_id=new_id("req"),
+            model="smollm2",
+            engine="test",
+            usage=USAGE,
+            conversation_id=opened.conversation.id,
+            turn_id=opened.turn_id,
+        ),
+        window_from_seq=window_from_seq,
+        title_job=title_job,
+    )

@@ -1,0 +1,168 @@
+"""The terminal client against the running product: one question, a piped one, a conversation at a prompt."""
+
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from serve_process import TRIPLANE, ServeProcess, data_folder, environment_of, run_triplane
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class Terminal:
+    """A person at a terminal: types lines, reads what appears."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.screen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._descriptor, text.encode())
+
+    def wait_for(self, pattern: str, timeout_s: float = 60.0) -> str:
+        """What has appeared since the last wait, up to the pattern."""
+        deadline = time.monotonic() + timeout_s
+        while not (found := re.search(pattern, self.screen)):
+            assert time.monotonic() < deadline, self.screen
+            if select.select([self._descriptor], [], [], 0.2)[0]:
+                self.screen += os.read(self._descriptor, 65536).decode(errors="replace")
+        before, self.screen = self.screen[: found.end()], self.screen[found.end() :]
+        return before
+
+
+@contextmanager
+def terminal(server: ServeProcess) -> Iterator[tuple[Terminal, "subprocess.Popen[bytes]"]]:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [TRIPLANE, "chat"],
+        env={**environment_of(server.data_dir), "TERM": "dumb"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=_take_terminal,  # noqa: PLW1509  one ioctl, in a process without threads
+    )
+    os.close(theirs)
+    try:
+        yield Terminal(ours), process
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def _take_terminal() -> None:
+    """Make the new terminal this session's own, so that Ctrl-C reaches it as it does a person's."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_one_question_prints_the_answer_alone(served: ServeProcess) -> None:
+    asked = run_triplane(served.data_dir, "chat", "Say hello in one short sentence.")
+
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.strip()
+    assert asked.stdout.endswith("\n")
+    assert asked.stderr == ""
+
+
+def test_what_is_piped_in_is_part_of_the_question(served: ServeProcess) -> None:
+    asked = run_triplane(
+        served.data_dir, "chat", "Repeat this word:", stdin="lighthouse lighthouse lighthouse\n"
+    )
+
+    assert asked.returncode == 0, asked.stderr
+    assert "lighthouse" in asked.stdout.lower()
+
+
+def test_a_reader_that_leaves_early_is_no_error(served: ServeProcess) -> None:
+    command = f"'{TRIPLANE}' chat 'Write a long story.' </dev/null | head -c 1"
+    piped = subprocess.run(
+        ["sh", "-c", command],
+        env=environment_of(served.data_dir),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert len(piped.stdout) == 1
+    assert "Traceback" not in piped.stderr
+
+
+def test_a_conversation_at_the_prompt_remembers_stops_and_ends(served: ServeProcess) -> None:
+    with terminal(served) as (screen, process):
+        screen.wait_for("> ")
+        screen.type("Hello there!\n")
+        answer = screen.wait_for(r"\r\n> ")
+        assert len(answer.replace("Hello there!", "").strip("> \r\n")) > 0
+
+        screen.type("Write a very long story about the sea, with many chapters.\n")
+        screen.wait_for(r"chapters\.\r\n\S*.{20}")
+        screen.type("\x03")
+        screen.wait_for(r"\(stopped\)")
+        screen.wait_for("> ")
+
+        screen.type("/help\n")
+        screen.wait_for("/new")
+        screen.type("/quit\n")
+        assert process.wait(10) == 0
+
+
+def test_the_conversation_at_the_prompt_is_in_the_store(served: ServeProcess) -> None:
+    import json
+    import urllib.request
+
+    with terminal(served) as (screen, process):
+        screen.wait_for("> ")
+        screen.type("Remember the lighthouse.\n")
+        screen.wait_for(r"\r\n> ")
+        screen.type("\x04")
+        assert process.wait(10) == 0
+    headers = {"authorization": f"Bearer {(served.data_dir / 'run' / 'cli.key').read_text()}"}
+    request = urllib.request.Request(f"{served.url}/v1/conversations?limit=1", headers=headers)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        newest = json.load(response)["data"][0]
+    request = urllib.request.Request(
+        f"{served.url}/v1/conversations/{newest['id']}/messages", headers=headers
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        messages = json.load(response)["data"]
+
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    assert messages[0]["content"] == "Remember the lighthouse."
+    assert messages[1]["status"] == "complete"
+
+
+def test_without_a_server_it_says_what_to_do() -> None:
+    with data_folder() as empty:
+        asked = run_triplane(empty, "chat", "Hello?")
+
+    assert asked.returncode == 1
+    assert "triplane serve" in asked.stderr
+    assert len(asked.stderr.splitlines()) == 1
+
+
+def test_a_wrong_key_is_refused_plainly(served: ServeProcess) -> None:
+    asked = run_triplane(served.data_dir, "chat", "Hello?", "--url", served.url, "--key", "tp-wrong")
+
+    assert asked.returncode == 1
+    assert "key" in asked.stderr
+    assert "Traceback" not in asked.stderr
+
+
+def test_a_revoked_stored_key_is_replaced(served: ServeProcess) -> None:
+    (served.data_dir / "run" / "cli.key").write_text("tp-" + "x" * 43)
+
+    asked = run_triplane(served.data_dir, "chat", "Say hello.")
+
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.strip()

@@ -1,0 +1,251 @@
+"""A person at the page: Chromium against the whole of `triplane serve`, with the real model."""
+
+import re
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Browser, Error, Locator, Page, StorageState, async_playwright, expect
+
+AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+DESKTOP, PHONE = 1280, 390
+ANSWER_MS = 60_000
+LONG = "Write a very long story about a lighthouse keeper and the sea. Use many paragraphs."
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class Served(Protocol):
+    """What the `served` fixture gives: where the product is, and a one-time link into it."""
+
+    url: str
+    sign_in_link: str
+
+
+OpenPage = Callable[..., AbstractAsyncContextManager[Page]]
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    async with async_playwright() as playwright:
+        try:
+            opened = await playwright.chromium.launch(executable_path=found, args=CHROMIUM_OPTIONS)
+        except Error as error:
+            pytest.skip(
+                f"THE PAGE WAS NOT TESTED: Chromium can't be started ({error.message.splitlines()[0]})"
+            )
+        yield opened
+        await opened.close()
+
+
+@pytest.fixture(scope="session")
+async def session(browser: Browser, served: Served) -> StorageState:
+    """A browser's memory after it has opened the one-time link."""
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(served.sign_in_link)
+    await expect(page.get_by_role("heading", name="What’s on your mind?")).to_be_visible()
+    assert urlsplit(page.url).path == "/"
+    state = await context.storage_state()
+    await context.close()
+    return state
+
+
+@pytest.fixture
+def open_page(browser: Browser, session: StorageState, served: Served) -> OpenPage:
+    """Opens the page as one who is signed in. Leaving it checks that the page did nothing that it mustn't."""
+
+    @asynccontextmanager
+    async def opened(path: str = "/", width: int = DESKTOP, **options: Any) -> AsyncIterator[Page]:
+        context = await browser.new_context(
+            viewport={"width": width, "height": 800}, storage_state=session, base_url=served.url, **options
+        )
+        complaints: list[str] = []
+        hosts: set[str | None] = set()
+        page = await context.new_page()
+        page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+        await page.goto(path)
+        yield page
+        await context.close()
+        assert complaints == []  # a breach of the content security policy is reported here too
+        assert hosts <= {urlsplit(served.url).hostname, None}
+
+    return opened
+
+
+def composer(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Message", exact=True)
+
+
+def current_row(page: Page) -> Locator:
+    return page.get_by_role("navigation", name="Conversations").locator("a[aria-current=page]")
+
+
+async def ask(page: Page, text: str) -> None:
+    await composer(page).fill(text)
+    await composer(page).press("Enter")
+
+
+async def answer_longer_than(page: Page, length: int) -> int:
+    """Wait until the last answer has more letters than that; how many it has then."""
+    measure = """(length) => {
+        const shown = [...document.querySelectorAll('[data-testid=answer]')].at(-1)?.innerText.length ?? 0;
+        return shown > length && shown;
+    }"""
+    grown = await page.wait_for_function(measure, arg=length, timeout=ANSWER_MS)
+    return int(await grown.json_value())
+
+
+async def answered(page: Page) -> str:
+    """Wait for the end of the answer that is being written; its text."""
+    await expect(page.get_by_role("button", name="Copy answer").last).to_be_visible(timeout=ANSWER_MS)
+    await expect(page.get_by_role("button", name="Send message")).to_be_visible(timeout=ANSWER_MS)
+    return await page.get_by_test_id("answer").last.inner_text()
+
+
+async def test_an_answer_streams_gets_a_title_and_is_found_again(open_page: OpenPage) -> None:
+    async with open_page() as page:
+        await ask(page, "Explain a KV cache in three sentences.")
+        lengths = [await answer_longer_than(page, 0)]
+        while len(lengths) < 3:
+            lengths.append(await answer_longer_than(page, lengths[-1]))
+        assert re.fullmatch(r"/c/conv_\w+", urlsplit(page.url).path)
+        text = await answered(page)
+        await expect(current_row(page)).not_to_have_text("New chat", timeout=ANSWER_MS)
+        title = await current_row(page).inner_text()
+        await expect(page).to_have_title(f"{title} · Triplane")
+        await page.reload()
+        await expect(page.get_by_test_id("answer")).to_have_text(text, use_inner_text=True)
+        await expect(page.get_by_text("Explain a KV cache in three sentences.")).to_be_visible()
+        await expect(current_row(page)).to_have_text(title)
+
+
+async def test_a_page_that_is_reloaded_in_mid_answer_goes_on_with_it(open_page: OpenPage) -> None:
+    async with open_page() as page:
+        await ask(page, LONG)
+        before = await answer_longer_than(page, 40)
+        await page.reload()
+        after = await answer_longer_than(page, before)
+        await answer_longer_than(page, after)
+        await page.get_by_role("button", name="Stop answering").click()
+        await expect(page.get_by_test_id("status")).to_contain_text("You stopped this answer")
+
+
+async def test_stop_ends_the_answer_and_keeps_what_was_shown(open_page: OpenPage) -> None:
+    async with open_page() as page:
+        await ask(page, LONG)
+        shown = await answer_longer_than(page, 30)
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_test_id("status")).to_contain_text("You stopped this answer")
+        kept = await page.get_by_test_id("answer").inner_text()
+        assert len(kept) >= shown
+        await page.reload()
+        await expect(page.get_by_test_id("answer")).to_have_text(kept, use_inner_text=True)
+        await expect(page.get_by_test_id("status")).to_contain_text("You stopped this answer")
+
+
+async def test_a_conversation_is_renamed_and_deleted(open_page: OpenPage) -> None:
+    async with open_page() as page:
+        await ask(page, "Say hello.")
+        await answered(page)
+        await expect(current_row(page)).not_to_have_text("New chat", timeout=ANSWER_MS)
+        await page.get_by_role("listitem").filter(has=current_row(page)).get_by_role("button").click()
+        await page.get_by_role("menuitem", name="Rename").click()
+        await page.keyboard.type("Greetings from the lighthouse")
+        await page.keyboard.press("Enter")
+        await expect(page).to_have_title("Greetings from the lighthouse · Triplane")
+        await page.reload()
+        await expect(current_row(page)).to_have_text("Greetings from the lighthouse")
+        await page.get_by_role("button", name="Options for Greetings from the lighthouse").click()
+        await page.get_by_role("menuitem", name="Delete").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        await expect(page.get_by_role("link", name="Greetings from the lighthouse")).to_have_count(0)
+        assert urlsplit(page.url).path == "/"
+        await page.reload()
+        await expect(page.get_by_role("link", name="New chat")).to_be_visible()
+        await expect(page.get_by_role("link", name="Greetings from the lighthouse")).to_have_count(0)
+
+
+async def test_the_keyboard_alone_is_enough(open_page: OpenPage) -> None:
+    async with open_page() as page:
+        await expect(composer(page)).to_be_focused()
+        await page.keyboard.type("Say yes.")
+        await page.keyboard.press("Shift+Enter")
+        await page.keyboard.type("Then say no.")
+        await page.keyboard.press("Enter")
+        await answered(page)
+        await expect(page.get_by_text("Say yes.\nThen say no.")).to_be_visible()
+        await page.reload()
+        await expect(page.get_by_test_id("answer")).to_be_visible()
+        await page.evaluate("document.activeElement.blur()")
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name="Skip to the message box")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await page.keyboard.type("x")
+        await expect(composer(page)).to_have_value("x")
+
+
+async def test_a_draft_survives_a_reload(open_page: OpenPage) -> None:
+    async with open_page() as page:
+        await composer(page).fill("not sent yet")
+        await page.reload()
+        await expect(composer(page)).to_have_value("not sent yet")
+
+
+async def test_a_phone_has_it_all_behind_a_drawer(open_page: OpenPage) -> None:
+    async with open_page(width=PHONE) as page:
+        await ask(page, "Say hello.")
+        await answered(page)
+        assert await page.evaluate("document.documentElement.scrollWidth") == PHONE
+        await page.get_by_role("button", name="Open sidebar").click()
+        await expect(current_row(page)).to_be_visible()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("button", name="Open sidebar")).to_be_focused()
+        await page.get_by_role("button", name="Open sidebar").click()
+        await page.get_by_role("complementary").get_by_role("link", name="New chat").first.click()
+        await expect(page.get_by_role("heading", name="What’s on your mind?")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [DESKTOP, PHONE])
+async def test_axe_finds_nothing(open_page: OpenPage, scheme: str, width: int) -> None:
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed: run npm ci in web/")
+    async with open_page(width=width, color_scheme=scheme, reduced_motion="reduce") as page:
+        await expect(page.get_by_role("heading", name="What’s on your mind?")).to_be_visible()
+        assert await _violations(page) == []
+        await ask(page, "Say hello.")
+        await answered(page)
+        assert await _violations(page) == []
+
+
+async def _violations(page: Page) -> list[str]:
+    await page.evaluate(AXE.read_text())
+    found: Awaitable[list[str]] = page.evaluate(
+        "async () => (await axe.run()).violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target)}`)"
+    )
+    return await found
+
+
+async def test_whoever_is_not_signed_in_is_told_how_to(browser: Browser, served: Served) -> None:
+    page = await browser.new_page()
+    await page.goto(served.url)
+    await expect(page.get_by_role("heading", name="Welcome to Triplane")).to_be_visible()
+    await expect(page.get_by_text("triplane sign-in-link")).to_be_visible()
+    await page.close()

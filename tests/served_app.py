@@ -1,0 +1,95 @@
+"""The HTTP application over real stores, on a real socket. Only the engine is scripted."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import redis.asyncio
+import uvicorn
+
+from http_app import HttpApp
+from triplane.adapters.postgres.accounts import PostgresAccounts
+from triplane.adapters.postgres.conversations import PostgresConversations
+from triplane.adapters.postgres.pool import Database
+from triplane.adapters.postgres.turns import PostgresTurns
+from triplane.adapters.postgres.usage import PostgresUsage
+from triplane.adapters.redis.hot_window import RedisHotWindow
+from triplane.adapters.redis.replay_log import RedisReplayLog
+from triplane.domain.events import Delta, EngineEvent, Finished, Started, Usage
+from triplane.orchestration.background import BackgroundTasks
+from triplane.orchestration.bff.completions import CompletionDeps, completion_handlers
+from triplane.orchestration.bff.deps import ASGIApp
+from triplane.orchestration.bff.turns import turn_handlers
+from triplane.orchestration.following import FollowDeps
+from triplane.orchestration.stateless import StatelessDeps
+from triplane.orchestration.turn import TurnDeps
+from turn_fakes import ScriptedGateway
+
+ANSWER: list[EngineEvent] = [
+    Started(engine="scripted", model="model"),
+    Delta(text="Hello"),
+    Finished(reason="stop", usage=Usage(prompt_tokens=4, completion_tokens=1)),
+]
+
+
+@dataclass(frozen=True)
+class Served:
+    """`url` has no path; `key` is the administrator's."""
+
+    url: str
+    key: str
+    http_app: HttpApp
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {self.key}"})
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, http="httptools", lifespan="off", log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(task, 5)
+
+
+@pytest.fixture
+async def served(database: Database, redis_client: redis.asyncio.Redis) -> AsyncIterator[Served]:
+    conversations, turns = PostgresConversations(database), PostgresTurns(database)
+    gateway, usage, log = ScriptedGateway(ANSWER), PostgresUsage(database), RedisReplayLog(redis_client)
+    running, metering = BackgroundTasks(), BackgroundTasks()
+    turn = TurnDeps(
+        conversations=conversations,
+        turns=turns,
+        hot_window=RedisHotWindow(redis_client),
+        log=log,
+        gateway=gateway,
+        usage=usage,
+        running=running,
+        system_policy="Be brief.",
+    )
+    follow = FollowDeps(turns=turns, log=log)
+    stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering)
+    http_app = HttpApp(
+        accounts=PostgresAccounts(database),
+        conversations=conversations,
+        gateway=gateway,
+        checks={"PostgreSQL": database.check},
+        extra_handlers=[
+            *completion_handlers(CompletionDeps(turn=turn, follow=follow, stateless=stateless)),
+            *turn_handlers(turn, follow),
+        ],
+    )
+    async with serving(http_app.build()) as url:
+        yield Served(url, await http_app.new_key(), http_app)
+    await running.aclose(5)
+    await metering.aclose(5)
