@@ -48,7 +48,9 @@ class AppServer:
 
 
 @contextmanager
-def running_app(environment: Mapping[str, str], log_file: Path) -> Iterator[AppServer]:
+def running_app(
+    environment: Mapping[str, str], log_file: Path, wait_path: str = "/readyz"
+) -> Iterator[AppServer]:
     """`triplane api` in this environment, on a free port, ended on leaving. Blocks for seconds."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port, descriptor = listener.getsockname()[1], listener.fileno()
@@ -63,7 +65,7 @@ def running_app(environment: Mapping[str, str], log_file: Path) -> Iterator[AppS
                 stderr=log,
             )
         try:
-            _wait_until_ready(url, process, log_file)
+            _wait_until_ready(url + wait_path, process, log_file)
             yield AppServer(
                 url=url,
                 key=key,
@@ -99,7 +101,7 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_file: Pa
     answer = "nothing"
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+            with urllib.request.urlopen(url, timeout=5):
                 return
         except urllib.error.HTTPError as error:
             answer = error.read().decode()
@@ -107,7 +109,7 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_file: Pa
             answer = str(error)
         time.sleep(0.05)
     tail = log_file.read_text(errors="replace")[-3000:]
-    raise AssertionError(f"The API isn't ready; /readyz said {answer}. Its log ends:\n{tail}")
+    raise AssertionError(f"The API isn't ready; {url} said {answer}. Its log ends:\n{tail}")
 
 
 def app_environment(data_dir: Path, database_url: str, redis_url: str) -> dict[str, str]:

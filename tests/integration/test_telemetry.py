@@ -1,4 +1,4 @@
-"""What a running API tells operators: one trace through the planes, numbers, logs; and never what people said."""
+"""What a running API tells operators (a trace, numbers, logs), and what it never tells: people's words."""
 
 import asyncio
 import json

@@ -93,6 +93,10 @@ def composer(page: Page) -> Locator:
     return page.get_by_role("textbox", name="Message", exact=True)
 
 
+def messages(page: Page) -> Locator:
+    return page.get_by_role("region", name="Messages")
+
+
 def current_row(page: Page) -> Locator:
     return page.get_by_role("navigation", name="Conversations").locator("a[aria-current=page]")
 
@@ -132,7 +136,7 @@ async def test_an_answer_streams_gets_a_title_and_is_found_again(open_page: Open
         await expect(page).to_have_title(f"{title} · Triplane")
         await page.reload()
         await expect(page.get_by_test_id("answer")).to_have_text(text, use_inner_text=True)
-        await expect(page.get_by_text("Explain a KV cache in three sentences.")).to_be_visible()
+        await expect(messages(page).get_by_text("Explain a KV cache in three sentences.")).to_be_visible()
         await expect(current_row(page)).to_have_text(title)
 
 
@@ -165,7 +169,12 @@ async def test_a_conversation_is_renamed_and_deleted(open_page: OpenPage) -> Non
         await ask(page, "Say hello.")
         await answered(page)
         await expect(current_row(page)).not_to_have_text("New chat", timeout=ANSWER_MS)
-        await page.get_by_role("listitem").filter(has=current_row(page)).get_by_role("button").click()
+        await (
+            page.get_by_role("listitem")
+            .filter(has=page.locator("a[aria-current=page]"))
+            .get_by_role("button")
+            .click()
+        )
         await page.get_by_role("menuitem", name="Rename").click()
         await page.keyboard.type("Greetings from the lighthouse")
         await page.keyboard.press("Enter")
@@ -190,7 +199,7 @@ async def test_the_keyboard_alone_is_enough(open_page: OpenPage) -> None:
         await page.keyboard.type("Then say no.")
         await page.keyboard.press("Enter")
         await answered(page)
-        await expect(page.get_by_text("Say yes.\nThen say no.")).to_be_visible()
+        await expect(messages(page).get_by_text("Say yes.\nThen say no.")).to_be_visible()
         await page.reload()
         await expect(page.get_by_test_id("answer")).to_be_visible()
         await page.evaluate("document.activeElement.blur()")

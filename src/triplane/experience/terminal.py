@@ -16,7 +16,7 @@ from triplane.experience.chat_client import ChatClient
 
 _HISTORY_LENGTH = 1000
 _STOP_TIMEOUT_S = 5.0
-_SILENT_PIPE_S = 9.0
+_PATIENCE_S = (1.0, 9.0)
 _HELP = """\
 Type a message and press Enter. While an answer comes, Ctrl-C stops it.
   /new    begin a new conversation
@@ -35,9 +35,10 @@ def question_of(words: str | None) -> str | None:
 def _piped(wait_for_ever: bool) -> str:
     """All of standard input. A pipe that stays silent beside a question is left alone, and that is said:
     a program that starts us may hold one open without ever writing to it."""
-    if not wait_for_ever and not _readable_within(1.0):
-        _say(f"Waiting up to {_SILENT_PIPE_S:.0f} s for standard input …")
-        if not _readable_within(_SILENT_PIPE_S):
+    unsaid_s, said_s = _PATIENCE_S
+    if not wait_for_ever and not _readable_within(unsaid_s):
+        _say(f"Waiting up to {said_s:.0f} s for standard input …")
+        if not _readable_within(said_s):
             _say("Nothing came: asking without it.")
             return ""
     return sys.stdin.read()

@@ -112,3 +112,18 @@ async def test_who_is_not_known_is_told_what_to_do(http_app: HttpApp, headers: d
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
     assert "triplane " in error["message"]
+
+
+async def test_every_route_asks_who_comes_unless_it_is_public_on_purpose(http_app: HttpApp) -> None:
+    public = {"/sign-in", "/healthz", "/readyz", "/metrics"}
+    async with http_app.anonymous() as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        answers = {
+            (method, path): (await client.request(method, path.replace("{", "").replace("}", ""))).status_code
+            for path, operations in paths.items()
+            for method in operations
+            if path not in public
+        }
+
+    assert len(answers) > 10
+    assert set(answers.values()) == {401}

@@ -106,7 +106,10 @@ async def test_a_killed_child_is_started_again_and_that_is_said(supervisor: Supe
     assert pid_of(supervisor, "one") != first
 
 
-async def test_a_child_that_keeps_ending_is_said_plainly(supervisor: Supervisor, said: Said) -> None:
+async def test_a_child_that_keeps_ending_is_said_plainly(
+    supervisor: Supervisor, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triplane.adapters.embedded.child._FIRST_DELAY_S", 0.01)
     await supervisor.start(spec("one", "print('no memory'); raise SystemExit(1)"))
 
     await said.wait_for("one keeps ending: it ended with status 1.")

@@ -3,6 +3,7 @@ import { useState } from "react";
 import { writeDraft } from "../features/chat/drafts";
 import { LiveTurns } from "../features/chat/liveTurns";
 import { findGrowingTurn, hasNewMessages, refreshMessages } from "../features/chat/messages";
+import { findModel } from "../features/chat/models";
 import { LiveTurnsContext } from "../features/chat/useLiveTurn";
 import { awaitTitle, refreshConversations } from "../features/history/conversations";
 import { SignedOut } from "../features/session/SignedOut";
@@ -43,6 +44,7 @@ function createLiveTurns(client: QueryClient): LiveTurns {
       writeDraft(conversationId, "");
       return true;
     },
+    findModel: () => findModel(client),
     findTurn: (conversationId) => findGrowingTurn(conversationId),
   });
 }

@@ -11,7 +11,7 @@ from litestar.types import ControllerRouterHandler
 
 from triplane.orchestration.bff.api_docs import api_docs_handlers
 from triplane.orchestration.bff.api_keys import API_KEY_HANDLERS
-from triplane.orchestration.bff.authentication import SESSION_COOKIE, authentication_guard
+from triplane.orchestration.bff.authentication import SESSION_COOKIE, authentication_hook
 from triplane.orchestration.bff.conversations import CONVERSATION_HANDLERS
 from triplane.orchestration.bff.deps import AppDeps
 from triplane.orchestration.bff.edge import Edge, first_segment
@@ -42,7 +42,7 @@ def create_app(deps: AppDeps, extra_handlers: Sequence[ControllerRouterHandler] 
             *extra_handlers,
         ],
         dependencies={"deps": Provide(lambda: deps, sync_to_thread=False)},
-        guards=[authentication_guard(deps.sessions, deps.api_keys)],
+        before_request=authentication_hook(deps.sessions, deps.api_keys),
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=deps.max_body_bytes,

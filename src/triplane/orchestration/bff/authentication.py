@@ -1,11 +1,11 @@
 """Before a handler runs and before the body is read: who asks, and is a cookie used by our own page?"""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
-from litestar.connection import ASGIConnection
+from litestar import Request
 from litestar.datastructures import Headers
-from litestar.handlers import BaseRouteHandler
-from litestar.types import Guard
 
 from triplane.domain.errors import Forbidden
 from triplane.orchestration.accounts.api_keys import ApiKeys
@@ -21,21 +21,24 @@ PUBLIC = {"public": True}
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
-def authentication_guard(sessions: Sessions, api_keys: ApiKeys) -> Guard:
-    """The guard of every handler that isn't public."""
+# Litestar runs this hook ahead of the body, like a guard; but for a guard it copies the handler each time.
+def authentication_hook(
+    sessions: Sessions, api_keys: ApiKeys
+) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
+    """What runs before every handler, and lets nobody unknown through to one that isn't public."""
 
-    async def guard(connection: ASGIConnection, handler: BaseRouteHandler) -> None:  # type: ignore[type-arg]
-        if handler.opt.get("public"):
+    async def before(request: Request[Any, Any, Any]) -> None:
+        if request.route_handler.opt.get("public"):
             return
-        headers = connection.headers
+        headers = request.headers
         authorization = headers.get("authorization")
-        cookie = None if authorization is not None else connection.cookies.get(SESSION_COOKIE)
+        cookie = None if authorization is not None else request.cookies.get(SESSION_COOKIE)
         authenticated = await authenticate(sessions, api_keys, authorization, cookie)
-        if authenticated.by == "session" and connection.scope.get("method") not in _SAFE_METHODS:
+        if authenticated.by == "session" and request.method not in _SAFE_METHODS:
             refuse_foreign_page(headers)
-        set_authenticated(connection.scope, authenticated)
+        set_authenticated(request.scope, authenticated)
 
-    return guard
+    return before
 
 
 def refuse_foreign_page(headers: Headers) -> None:

@@ -30,7 +30,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
   const { box, content, isAtEnd, jumpToEnd } = useStickToEnd();
   const phase = useLiveTurn(conversationId, (turn) => turn?.phase ?? null);
   const isStopping = useLiveTurn(conversationId, (turn) => turn?.isStopping ?? false);
-  const beginning = useBeginning(choice.chosen);
+  const beginning = useBeginning();
   const isAnswering = beginning.isOpening || (phase !== null && phase !== "refused");
 
   const send = useCallback(
@@ -38,9 +38,9 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
       warmUpMarkdown();
       jumpToEnd();
       if (conversationId === null) void beginning.begin(text);
-      else if (choice.chosen !== null) liveTurns.send(conversationId, choice.chosen, text);
+      else liveTurns.send(conversationId, text);
     },
-    [liveTurns, conversationId, choice.chosen, beginning.begin, jumpToEnd],
+    [liveTurns, conversationId, beginning.begin, jumpToEnd],
   );
 
   const stop = useCallback(() => {
@@ -88,7 +88,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
           conversationId={conversationId}
           isAnswering={isAnswering}
           isStopping={isStopping}
-          isBlocked={choice.chosen === null || phase === "refused" || beginning.problem !== null}
+          isBlocked={phase === "refused" || beginning.problem !== null}
           onSend={send}
           onStop={stop}
         >
@@ -109,7 +109,7 @@ interface Beginning {
 }
 
 /** The first message of a new chat: makes the conversation, sends, and goes to its address. */
-function useBeginning(model: string | null): Beginning {
+function useBeginning(): Beginning {
   const client = useQueryClient();
   const liveTurns = useLiveTurns();
   const [isOpening, setIsOpening] = useState(false);
@@ -118,7 +118,6 @@ function useBeginning(model: string | null): Beginning {
 
   const begin = useCallback(
     async (asked: string) => {
-      if (model === null) return;
       text.current = asked;
       setIsOpening(true);
       setProblem(null);
@@ -126,7 +125,7 @@ function useBeginning(model: string | null): Beginning {
         const conversation = await createConversation();
         rememberNewConversation(client, conversation);
         startEmpty(client, conversation.id);
-        liveTurns.send(conversation.id, model, asked);
+        liveTurns.send(conversation.id, asked);
         if (location.pathname === "/") navigate(pathOf(conversation.id));
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
@@ -136,7 +135,7 @@ function useBeginning(model: string | null): Beginning {
         setIsOpening(false);
       }
     },
-    [client, liveTurns, model],
+    [client, liveTurns],
   );
   const retry = useCallback(() => {
     writeDraft(null, "");

@@ -18,7 +18,8 @@ export interface LiveTurn {
   /** What the person sent; null when we only follow a turn that another page opened. */
   userText: string | null;
   requestId: string;
-  modelAsked: string;
+  /** The same at every try: a request id goes with one model. Null until it is known. */
+  modelAsked: string | null;
   phase: LivePhase;
   isStopping: boolean;
   state: TurnState;
@@ -32,6 +33,8 @@ export interface LiveTurnsHooks {
   onEnded(turn: LiveTurn): Promise<void>;
   /** The server said no. Resolves to true when the store has the turn nevertheless, with how it failed. */
   onRefused(turn: LiveTurn): Promise<boolean>;
+  /** The model that a new turn asks. */
+  findModel(): Promise<string>;
   /** The turn that goes on in a conversation, when its stream hasn't named it yet. */
   findTurn(conversationId: string): Promise<string | null>;
 }
@@ -72,10 +75,10 @@ export class LiveTurns {
     return this.#keys.get(messageId) ?? messageId;
   }
 
-  send(conversationId: string, model: string, text: string): void {
+  send(conversationId: string, text: string): void {
     if (this.#running.has(conversationId)) return;
     const requestId = newRequestId();
-    this.#run({ ...blank(conversationId), key: requestId, requestId, userText: text, modelAsked: model });
+    this.#run({ ...blank(conversationId), key: requestId, requestId, userText: text });
   }
 
   /** Follows a turn that goes on without us, from its first event. */
@@ -126,12 +129,11 @@ export class LiveTurns {
 
   async #toItsEnd(turn: LiveTurn, signal: AbortSignal): Promise<void> {
     const { conversationId } = turn;
-    const ask = { conversationId, model: turn.modelAsked, text: turn.userText ?? "", requestId: turn.requestId };
     try {
       const state = await runTurn(
         turn.state,
         {
-          open: turn.userText === null ? null : (s) => openTurn(ask, s),
+          open: turn.userText === null ? null : () => this.#open(turn, signal),
           resume: followTurn,
           pause: pauseUntilOnline,
         },
@@ -150,6 +152,13 @@ export class LiveTurns {
       if (!(error instanceof Problem)) throw error;
       await this.#fail(conversationId, error);
     }
+  }
+
+  async #open(turn: LiveTurn, signal: AbortSignal): Promise<Response> {
+    const { conversationId, requestId, userText } = turn;
+    const model = this.#running.get(conversationId)?.turn.modelAsked ?? (await this.#hooks.findModel());
+    this.#change(conversationId, { modelAsked: model });
+    return openTurn({ conversationId, model, text: userText ?? "", requestId }, signal);
   }
 
   #take(conversationId: string, state: TurnState): void {
@@ -222,7 +231,7 @@ function blank(conversationId: string): LiveTurn {
     conversationId,
     userText: null,
     requestId: "",
-    modelAsked: "",
+    modelAsked: null,
     phase: "sending",
     isStopping: false,
     state: emptyTurn,

@@ -1,9 +1,9 @@
 /** The models that can be asked, and which one this person last chose. */
 
-import { useQuery } from "@tanstack/react-query";
+import { type QueryClient, queryOptions, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { read, write } from "../../app/storage";
-import { listModels } from "../../protocol/client";
+import { listModels, Problem } from "../../protocol/client";
 import type { Model } from "../../protocol/wire";
 
 const KEY = "triplane.model";
@@ -14,16 +14,28 @@ export interface ModelChoice {
   choose: (id: string) => void;
 }
 
+const modelsQuery = queryOptions({
+  queryKey: ["models"],
+  queryFn: ({ signal }) => listModels(signal),
+  staleTime: 60_000,
+});
+
+const pick = (models: readonly Model[], wanted: string | null): string | null =>
+  models.find((model) => model.id === wanted)?.id ?? models[0]?.id ?? null;
+
+/** The model to ask, also when the list of models is still on its way. */
+export async function findModel(client: QueryClient): Promise<string> {
+  const { data } = await client.ensureQueryData(modelsQuery);
+  const found = pick(data, read(KEY));
+  if (found === null) throw new Problem(503, "overloaded", "There is no model to ask.");
+  return found;
+}
+
 export function useModelChoice(): ModelChoice {
-  const { data } = useQuery({
-    queryKey: ["models"],
-    queryFn: ({ signal }) => listModels(signal),
-    staleTime: 60_000,
-    select: (page) => page.data,
-  });
+  const { data } = useQuery(modelsQuery);
   const [wanted, setWanted] = useState(() => read(KEY));
-  const models = data ?? [];
-  const chosen = models.find((model) => model.id === wanted)?.id ?? models[0]?.id ?? null;
+  const models = data?.data ?? [];
+  const chosen = pick(models, wanted);
   const choose = (id: string) => {
     setWanted(id);
     write(KEY, id);
