@@ -206,3 +206,6 @@ def run() -> None:
         # The reader left (`| head`). What is still to be flushed at the exit has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        typer.echo(f"triplane: {error}", err=True)
+        sys.exit(1)

@@ -80,8 +80,11 @@ async def _answers(url: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Database]:
-    """One connection to the database. Raises StoreUnavailable."""
-    database = await open_database(url, size=1)
+    """One connection to the database. Raises StoreUnavailable.
+
+    It asks nothing of the session, so that it works behind PgBouncer too.
+    """
+    database = await open_database(url, pooled=True, size=1)
     try:
         yield database
     finally:

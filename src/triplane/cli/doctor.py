@@ -186,8 +186,10 @@ async def _database(url: str) -> Finding:
         async with asyncio.timeout(_TIMEOUT_S), connected(url) as database:
             with plain_migration_errors():
                 await require_current(database)
-    except (TriplaneError, CommandFailed, TimeoutError) as error:
-        return Finding("PostgreSQL", str(error) or "doesn't answer.", "Check TRIPLANE_DATABASE_URL.")
+    except CommandFailed as error:
+        return Finding("PostgreSQL", "answers, but its tables don't fit.", str(error))
+    except (TriplaneError, TimeoutError):
+        return Finding("PostgreSQL", "doesn't answer.", "Check TRIPLANE_DATABASE_URL, or logs/postgres.log.")
     return Finding("PostgreSQL", "answers, and its tables are this program's version")
 
 

@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
 import msgspec
@@ -76,9 +76,10 @@ class Server:
     async def start(self) -> None:
         began = time.monotonic()
         await self._start_stores()
-        async with asyncio.TaskGroup() as both:
-            both.create_task(migrate(self.environment["TRIPLANE_DATABASE_URL"], say))
-            both.create_task(self._start_engine())
+        await _together(
+            migrate(self.environment["TRIPLANE_DATABASE_URL"], say),
+            self._start_engine(),
+        )
         say("Starting the API …")
         await self._start_workers()
         self._note(ready=True)
@@ -166,7 +167,7 @@ class Server:
         *,
         ready: Callable[[], Awaitable[None]] = at_once,
         ready_timeout_s: float = 60.0,
-        stop_timeout_s: float = 6.0,
+        stop_timeout_s: float = 8.0,
         pass_fds: tuple[int, ...] = (),
     ) -> ChildSpec:
         """A process of this same program."""
@@ -193,3 +194,13 @@ class Server:
             engine_api_key=known.get("TRIPLANE_ENGINE_API_KEY"),
         )
         self.folder.write_state(self._state)
+
+
+async def _together(*steps: Coroutine[None, None, None]) -> None:
+    """Run the steps at once. The first failure ends the others, and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for step in steps:
+                group.create_task(step)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

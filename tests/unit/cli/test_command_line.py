@@ -140,3 +140,13 @@ async def test_nothing_listening_is_no_status() -> None:
 def test_an_engine_kind_that_is_unknown_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="TRIPLANE_ENGINE_KIND"):
         settings_in(tmp_path, TRIPLANE_ENGINE_KIND="abacus")
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_sentence(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    refused = run("serve", TRIPLANE_DATA_DIR=str(tmp_path / "file" / "data"))
+
+    assert refused.status == 1
+    assert "TRIPLANE_DATA_DIR" in refused.err
+    assert len(refused.err.splitlines()) == 1

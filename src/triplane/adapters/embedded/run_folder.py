@@ -13,6 +13,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from triplane.adapters.embedded.server_folder import EmbeddedServerError
+
 _SAME_START_S = 2.0
 """How far two readings of one process's start may lie apart: the clock may have been set meanwhile."""
 
@@ -68,8 +70,18 @@ class RunFolder:
         self._children = self.folder / "children.json"
 
     def make(self) -> None:
-        for folder in (self.data_dir, self.folder, self.logs):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Raises EmbeddedServerError if this user may not write there."""
+        try:
+            for folder in (self.data_dir, self.folder, self.logs):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"The data folder {self.data_dir} can't be made: {error.strerror}. Set TRIPLANE_DATA_DIR."
+            ) from error
+        if not os.access(self.data_dir, os.W_OK | os.X_OK):
+            raise EmbeddedServerError(
+                f"The data folder {self.data_dir} can't be written to. Set TRIPLANE_DATA_DIR to another."
+            )
 
     def read_state(self) -> RunState | None:
         """The state of a server that runs now; None if none does."""

@@ -58,7 +58,7 @@ class _Tail:
 class RedisReplayLog:
     """The `ReplayLog` port. Redis being away loses nobody who follows in the owner's process."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._tails: dict[str, _Tail] = {}
 

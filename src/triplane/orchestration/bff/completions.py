@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import JSONBody
 
 from triplane.domain.completion import CompletionRequest, Message
 from triplane.domain.errors import InvalidRequest, NotFound, error_from_code
@@ -64,7 +65,7 @@ def completion_handlers(deps: CompletionDeps) -> list[HTTPRouteHandler]:
         responses=documented(400, 401, 403, 404, 413, 415, 422, 429, 502, 503, 504),
     )
     async def create_chat_completion(
-        request: StrictRequest, data: ChatCompletionRequest
+        request: StrictRequest, data: JSONBody[ChatCompletionRequest]
     ) -> Response[ChatCompletion]:
         require_consistent(data)
         if data.conversation_id is None:

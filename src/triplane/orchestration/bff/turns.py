@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from triplane.domain.conversation import TurnRecord
 from triplane.domain.errors import NotFound
@@ -44,7 +44,7 @@ def turn_handlers(turn: TurnDeps, follow: FollowDeps) -> list[HTTPRouteHandler]:
         tags=["turns"],
         responses=documented(401, 404, 503),
     )
-    async def retrieve_turn(request: StrictRequest, turn_id: str) -> WireTurn:
+    async def retrieve_turn(request: StrictRequest, turn_id: FromPath[str]) -> WireTurn:
         return _present(await turn.turns.get(request.principal, _require_id(turn_id)))
 
     @get(
@@ -56,9 +56,9 @@ def turn_handlers(turn: TurnDeps, follow: FollowDeps) -> list[HTTPRouteHandler]:
     )
     async def follow_events(
         request: StrictRequest,
-        turn_id: str,
-        after: Annotated[int | None, Parameter(ge=0, le=2**53)] = None,
-        include_usage: bool = False,
+        turn_id: FromPath[str],
+        after: Annotated[int | None, QueryParameter(ge=0, le=2**53)] = None,
+        include_usage: FromQuery[bool] = False,
     ) -> Response[None]:
         who = request.principal
         record = await follow.turns.get(who, _require_id(turn_id))
@@ -77,7 +77,7 @@ def turn_handlers(turn: TurnDeps, follow: FollowDeps) -> list[HTTPRouteHandler]:
         status_code=202,
         responses=documented(401, 403, 404, 503),
     )
-    async def stop(request: StrictRequest, turn_id: str) -> WireTurn:
+    async def stop(request: StrictRequest, turn_id: FromPath[str]) -> WireTurn:
         await stop_turn(request.principal, _require_id(turn_id), turn)
         return _present(await turn.turns.get(request.principal, turn_id))
 

@@ -1,0 +1,112 @@
+"""The pool: what happens when PostgreSQL goes away, and behind a real PgBouncer."""
+
+import asyncio
+import os
+import shutil
+from asyncio.subprocess import DEVNULL
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncpg
+import pytest
+from store_examples import new_turn, result
+
+from servers import add_user
+from triplane.adapters.postgres.accounts import PostgresAccounts
+from triplane.adapters.postgres.conversations import PostgresConversations
+from triplane.adapters.postgres.migrations import migrate, require_current
+from triplane.adapters.postgres.pool import Database, open_database
+from triplane.adapters.postgres.turns import PostgresTurns
+from triplane.domain.errors import StoreUnavailable
+
+_PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+needs_pgbouncer = pytest.mark.skipif(
+    _PGBOUNCER is None, reason="PgBouncer is NOT TESTED: install the package pgbouncer"
+)
+
+
+async def test_a_server_that_isnt_there_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        await open_database(f"postgresql://postgres@/none?host={tmp_path}")
+
+
+async def test_a_cut_connection_is_unavailable_once_and_then_replaced(postgres_url: str) -> None:
+    database = await open_database(postgres_url, size=1)
+    with pytest.raises(StoreUnavailable):
+        await database.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    await database.check()
+
+    await database.close()
+
+
+async def test_our_own_faulty_sql_stays_a_bug(database: Database) -> None:
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await database.fetch("SELECT * FROM no_such_table")
+
+
+@pytest.fixture
+async def pooled(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Database]:
+    """A database behind a PgBouncer that shares three server connections in transaction pooling."""
+    parts = urlsplit(postgres_url)
+    folder = tmp_path_factory.mktemp("b")
+    config = folder / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\n* = host={unquote(parse_qs(parts.query)['host'][0])} user=postgres\n"
+        f"[pgbouncer]\nlisten_addr =\nunix_socket_dir = {folder}\nauth_type = any\npool_mode = transaction\n"
+        "default_pool_size = 3\nmax_client_conn = 100\nserver_round_robin = 1\n"
+    )
+    if os.geteuid() == 0:
+        _open_to_others(config)
+    as_another = ["-u", "triplane"] if os.geteuid() == 0 else []
+    assert _PGBOUNCER is not None
+    process = await asyncio.create_subprocess_exec(
+        _PGBOUNCER, "-q", *as_another, str(config), stdout=DEVNULL, stderr=DEVNULL
+    )
+    try:
+        yield await _open_when_ready(f"postgresql://postgres@/{parts.path[1:]}?host={folder}&port=6432")
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), 10)
+
+
+def _open_to_others(config: Path) -> None:
+    """PgBouncer refuses root, as PostgreSQL does; pytest's folders are closed to others."""
+    shutil.chown(config.parent, "triplane")
+    for folder in config.parents:
+        folder.chmod(folder.stat().st_mode | 0o011)
+
+
+async def _open_when_ready(url: str) -> Database:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await open_database(url, pooled=True, size=10)
+            except StoreUnavailable:
+                await asyncio.sleep(0.02)
+
+
+@needs_pgbouncer
+async def test_everything_works_behind_pgbouncer_with_more_clients_than_connections(
+    pooled: Database,
+) -> None:
+    await migrate(pooled)
+    await require_current(pooled)
+    who = await add_user(pooled)
+    conversations, turns = PostgresConversations(pooled), PostgresTurns(pooled)
+    made = await conversations.create(who, None, {}, [])
+
+    async def one_turn(number: int) -> None:
+        opened = await turns.open(who, new_turn(made.id, f"turn {number}"))
+        await turns.checkpoint(who, opened.turn_id, opened.message_id, "so far")
+        assert await turns.finish(who, result(who, opened))
+        assert (await turns.get(who, opened.turn_id)).status == "complete"
+
+    await asyncio.gather(*(one_turn(number) for number in range(40)))
+
+    rows, _ = await conversations.messages(who, made.id, 0, 200)
+    assert [row.seq for row in rows] == list(range(1, 81))
+    assert (await PostgresAccounts(pooled).ensure_first_administrator()).is_admin
+    await pooled.close()
