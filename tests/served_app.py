@@ -76,6 +76,7 @@ async def served(database: Database, redis_client: redis.asyncio.Redis) -> Async
         usage=usage,
         running=running,
         system_policy="Be brief.",
+        owner="test",
     )
     follow = FollowDeps(turns=turns, log=log)
     stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering)

@@ -16,7 +16,7 @@ from triplane.domain.conversation import (
 from triplane.domain.errors import ModelNotFound, NotFound
 from triplane.domain.events import EngineEvent, Finished, LogEntry, TurnEnded, Usage
 from triplane.domain.ids import new_id
-from triplane.orchestration.ports import NewTurn, TurnResult, Window
+from triplane.orchestration.ports import HeldTurn, LapsedTurn, NewTurn, Recovered, Renewal, TurnResult, Window
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 WHO = Principal(tenant_id=new_id("tenant"), user_id=new_id("user"))
@@ -48,7 +48,9 @@ class ScriptedGateway:
     """One model, `model`; counts a token for each word and two for the template."""
 
     def __init__(self, events: Sequence[EngineEvent] = (), context_length: int = 1000) -> None:
-        self.card = ModelCard(id="model", context_length=context_length, owned_by="test")
+        self.card = ModelCard(
+            id="model", context_length=context_length, owned_by="test", supports_continuation=True
+        )
         self.events = events
         self.waits: dict[int, asyncio.Event] = {}
         self.refusal: Exception | None = None
@@ -87,10 +89,15 @@ class MemoryTurns:
         self.rows: list[StoredMessage] = []
         self.results: list[TurnResult] = []
         self.opened: dict[str, OpenedTurn] = {}
-        self.checkpoints: list[str] = []
+        self.renewals: list[str] = []
+        self.renewal: Renewal = "held"
+        self.released: list[str] = []
+        self.requests: list[bytes] = []
+        self.lapsed: list[LapsedTurn] = []
         self.finish_failures: list[Exception] = []
 
     async def open(self, who: Principal, new: NewTurn) -> OpenedTurn:
+        self.requests.append(new.request or b"")
         if new.request_id in self.opened:
             known = self.opened[new.request_id]
             return OpenedTurn(
@@ -130,8 +137,19 @@ class MemoryTurns:
         self.opened[new.request_id] = opened
         return opened
 
-    async def checkpoint(self, who: Principal, turn_id: str, message_id: str, content: str) -> None:
-        self.checkpoints.append(content)
+    async def renew(self, held: HeldTurn, text: str, position: int) -> Renewal:
+        self.renewals.append(text)
+        return self.renewal
+
+    async def release(self, held: HeldTurn, text: str, position: int) -> None:
+        self.released.append(text)
+
+    async def request_stop(self, who: Principal, turn_id: str) -> None:
+        await self.get(who, turn_id)
+
+    async def claim_lapsed(self, owner: str, limit: int) -> list[LapsedTurn]:
+        lapsed, self.lapsed = self.lapsed[:limit], self.lapsed[limit:]
+        return lapsed
 
     async def finish(self, who: Principal, result: TurnResult) -> bool:
         if self.finish_failures:
@@ -190,18 +208,28 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.entries: dict[str, list[LogEntry]] = {}
+        self.fence = 0
+        self.usage = Usage()
         self._grown = asyncio.Condition()
 
     def open(self, tenant_id: str, turn_id: str) -> None:
-        self.entries[turn_id] = []
+        self.entries.setdefault(turn_id, [])
 
     def close(self, tenant_id: str, turn_id: str) -> None:
         pass
 
-    async def append(self, tenant_id: str, turn_id: str, entries: Sequence[LogEntry]) -> None:
+    async def append(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage) -> bool:
+        if held.fence < self.fence:
+            return False
+        self.usage = usage
         async with self._grown:
-            self.entries[turn_id].extend(entries)
+            self.entries[held.turn_id].extend(entries)
             self._grown.notify_all()
+        return True
+
+    async def take_over(self, held: HeldTurn) -> Recovered:
+        self.fence = held.fence
+        return Recovered(entries=list(self.entries.get(held.turn_id, [])), usage=self.usage)
 
     async def until(self, turn_id: str, length: int) -> None:
         """Wait until a turn's log is so long."""

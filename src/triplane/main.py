@@ -1,6 +1,7 @@
 """Wiring: builds each process from the rooms. It knows everything and decides nothing."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -37,6 +38,7 @@ from triplane.orchestration.bff.completions import CompletionDeps, completion_ha
 from triplane.orchestration.bff.deps import AppDeps, ASGIApp
 from triplane.orchestration.bff.turns import turn_handlers
 from triplane.orchestration.following import FollowDeps
+from triplane.orchestration.recovery import recover_turns
 from triplane.orchestration.stateless import StatelessDeps
 from triplane.orchestration.titles import TitleDeps, TitleJob, generate_title
 from triplane.orchestration.turn import TurnDeps
@@ -73,7 +75,6 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
         log, usage = RedisReplayLog(redis), PostgresUsage(database)
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
-        stack.push_async_callback(running.aclose, 0)
         turn = TurnDeps(
             conversations=conversations,
             turns=turns,
@@ -83,7 +84,12 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
             usage=usage,
             running=running,
             system_policy=SYSTEM_POLICY,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
         )
+        stack.push_async_callback(running.aclose, 0)
+        recovering = BackgroundTasks()
+        recovering.start("recovery", recover_turns(turn))
+        stack.push_async_callback(recovering.aclose, 0)
         follow = FollowDeps(turns=turns, log=log)
         stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering)
         accounts = PostgresAccounts(database)

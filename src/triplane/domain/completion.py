@@ -125,8 +125,9 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     """One request to the gateway.
 
     `request_id` names it in logs, traces and metering. `cache_salt` keeps one tenant's prefix cache from
-    another's; `user` is the caller's own name for an end user, passed on as it came. With `continue_final_message` the last message is an assistant's and the engine goes on
-    from its last token instead of answering it.
+    another's; `user` is the caller's own name for an end user, passed on as it came. With
+    `continue_final_message` the last message is an assistant's and the engine goes on from its last token
+    instead of answering it.
     """
 
     request_id: str

@@ -68,7 +68,7 @@ class OpenedTurn(msgspec.Struct, frozen=True, kw_only=True):
     """What opening a turn gives. With `created` False the request id was known: this is that turn.
 
     `parent_id` is the message that the input follows (None in an empty conversation), `message_id` the
-    assistant's draft. `input_messages` are the new rows with their `seq`.
+    assistant's draft. `input_messages` are the new rows with their `seq`. `fence` grows with each owner.
     """
 
     turn_id: str
@@ -80,6 +80,7 @@ class OpenedTurn(msgspec.Struct, frozen=True, kw_only=True):
     status: TurnStatus
     created_at: datetime
     created: bool
+    fence: int = 1
 
 
 class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """What flows: the gateway's events of one completion, and the replay log's events of one turn.
 
 A completion's stream is `Started (Delta | ToolCallDelta)* (Finished | Failed)`; exactly one of the last
-two ends it. A turn's log is `TurnStarted (Delta | ToolCallDelta)* TurnEnded`.
+two ends it. A turn's log is `TurnStarted (Delta | ToolCallDelta)* Finished? TurnEnded`:
+`Finished` says that the answer is whole, `TurnEnded` that it is stored.
 """
 
 from typing import Any, Literal
@@ -24,6 +25,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(
+            prompt_tokens=self.prompt_tokens - other.prompt_tokens,
+            completion_tokens=self.completion_tokens - other.completion_tokens,
+            cached_tokens=self.cached_tokens - other.cached_tokens,
+        )
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -95,7 +103,7 @@ class TurnEnded(msgspec.Struct, frozen=True, kw_only=True, tag="turn_ended", omi
     error: TurnError | None = None
 
 
-TurnEvent = TurnStarted | Delta | ToolCallDelta | TurnEnded
+TurnEvent = TurnStarted | Delta | ToolCallDelta | Finished | TurnEnded
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):

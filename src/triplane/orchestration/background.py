@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -46,3 +47,12 @@ class BackgroundTasks:
         self._tasks.pop(task.get_name(), None)
         if not task.cancelled() and (failure := task.exception()):
             _log.error("background task failed", task=task.get_name(), exc_info=failure)
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` whole: a cancellation that comes meanwhile is too late and changes nothing."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()

@@ -1,9 +1,9 @@
-"""The answer while it grows: its text for the store, its events for the replay log.
+"""The answer while it grows: its text for the store, its events for the replay log, and the turn's lease.
 
 Events are numbered as they come and written to the log in batches, one every `FLUSH_S` at most, by a task
 of the draft's own: the engine is read at its own pace, and a token never waits for a timer unless another
-has just been written. About once a second the text so far goes to the draft's row, so that losing the
-log loses nothing that was shown for longer than that.
+has just been written. About once a second the lease is renewed and the text so far goes to the draft's row,
+so that losing the log loses nothing that was shown for longer than that.
 """
 
 import asyncio
@@ -11,41 +11,50 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 from triplane.domain.answer import GrowingAnswer
 from triplane.domain.completion import ToolCall
 from triplane.domain.errors import StoreUnavailable
 from triplane.domain.events import LogEntry, TurnEnded, TurnEvent
+from triplane.orchestration.ports import Renewal
 
 FLUSH_S = 0.02
-CHECKPOINT_S = 1.0
+RENEW_S = 1.0
+
+Interruption = Literal["stop", "lost"]
+"""The user wants the turn stopped, or it has another owner now."""
 
 
 class AppendsToLog(Protocol):
-    async def __call__(self, entries: list[LogEntry]) -> None: ...
+    async def __call__(self, entries: list[LogEntry]) -> bool: ...
 
 
-class SavesText(Protocol):
-    async def __call__(self, text: str) -> None: ...
+class RenewsLease(Protocol):
+    async def __call__(self, text: str, position: int) -> Renewal: ...
 
 
 class Draft:
-    """Use as a context manager; `end` writes the terminal event and leaving waits for nothing more."""
+    """Use as a context manager. `interrupt` is called, once, when the turn must not go on here."""
 
     def __init__(
-        self, append: AppendsToLog, checkpoint: SavesText, clock: Callable[[], float] = monotonic
+        self,
+        append: AppendsToLog,
+        renew: RenewsLease,
+        interrupt: Callable[[Interruption], None],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._append = append
-        self._checkpoint = checkpoint
+        self._renew = renew
+        self._interrupt = interrupt
         self._clock = clock
-        self._position = 0
+        self._answer = GrowingAnswer()
         self._pending: list[LogEntry] = []
         self._wake = asyncio.Event()
         self._appending = asyncio.Lock()
-        self._answer = GrowingAnswer()
-        self._writer: asyncio.Task[None] | None = None
-        self._saver: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.position = 0
+        self.is_lost = False
 
     @property
     def text(self) -> str:
@@ -56,36 +65,44 @@ class Draft:
         return self._answer.tool_calls
 
     @property
-    def is_empty(self) -> bool:
-        return self._position == 0
+    def pieces(self) -> int:
+        return self._answer.pieces
 
     async def __aenter__(self) -> Self:
-        self._writer = asyncio.create_task(self._write())
-        self._saver = asyncio.create_task(self._save())
+        self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._hold())]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = [task for task in (self._writer, self._saver) if task]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.wait(self._tasks)
+
+    def recover(self, entries: list[LogEntry]) -> None:
+        """Begin where an earlier owner was."""
+        for entry in entries:
+            self._answer.add(entry.event)
+            self.position = entry.position
 
     def add(self, event: TurnEvent) -> None:
         """Number the event and hand it to the writer."""
         self._answer.add(event)
-        self._position += 1
-        self._pending.append(LogEntry(position=self._position, event=event))
+        self.position += 1
+        self._pending.append(LogEntry(position=self.position, event=event))
         self._wake.set()
 
+    async def settle(self) -> None:
+        """Write what is pending; nothing is written by itself any more."""
+        writer, _ = self._tasks
+        async with self._appending:  # so that the writer is cancelled between two batches, never in one
+            writer.cancel()
+        await asyncio.wait([writer])
+        await self._flush()
+
     async def end(self, ended: TurnEnded) -> None:
-        """Write what is pending and the terminal event; returns when the log has them."""
+        """Write the terminal event; returns when the log has it."""
         self.add(ended)
-        if self._writer:
-            async with self._appending:  # so that the writer is cancelled between two batches, never in one
-                self._writer.cancel()
-            await asyncio.wait([self._writer])
         await self._flush()
 
     async def _write(self) -> None:
@@ -99,14 +116,22 @@ class Draft:
         async with self._appending:
             self._wake.clear()
             batch, self._pending = self._pending, []
-            if batch:
-                await self._append(batch)
+            if batch and not self.is_lost and not await self._append(batch):
+                self._lose()
 
-    async def _save(self) -> None:
-        saved = 0
+    async def _hold(self) -> None:
         while True:
-            await asyncio.sleep(CHECKPOINT_S)
-            if self._answer.pieces > saved:
-                saved = self._answer.pieces
-                with suppress(StoreUnavailable):  # the next checkpoint, or the end, writes all of it
-                    await self._checkpoint(self.text)
+            await asyncio.sleep(RENEW_S)
+            with suppress(StoreUnavailable):  # the next renewal, or the end, writes all of the text
+                match await self._renew(self.text, self.position):
+                    case "lost":
+                        self._lose()
+                    case "stop":
+                        self._interrupt("stop")
+                    case "held":
+                        pass
+
+    def _lose(self) -> None:
+        if not self.is_lost:
+            self.is_lost = True
+            self._interrupt("lost")

@@ -5,7 +5,7 @@ it raises stands in its docstring. A conversation or turn of another tenant or u
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -60,10 +60,15 @@ class Gateway(Protocol):
         ...
 
 
+LEASE_S = 5.0
+"""How long an owner holds a turn without a word; it renews about once a second."""
+
+
 class NewTurn(msgspec.Struct, frozen=True, kw_only=True):
     """What opening a turn writes. `request_id` dedupes per user; `body_sha256` tells a reused id apart.
 
-    `parent_id` is the message that the new ones answer; None takes the conversation's active leaf.
+    `parent_id` is the message that the new ones answer; None takes the conversation's active leaf. `request`
+    is all that another owner needs to take the turn over, opaque to the store; None if it can't be.
     """
 
     turn_id: str
@@ -75,15 +80,44 @@ class NewTurn(msgspec.Struct, frozen=True, kw_only=True):
     draft_id: str
     parent_id: str | None = None
     provisional_title: str | None = None
+    request: bytes | None = None
+    lease_owner: str | None = None
+
+
+class HeldTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn and which of its owners speaks: one with a lower `fence` than the newest is refused."""
+
+    tenant_id: str
+    turn_id: str
+    fence: int
+
+
+Renewal = Literal["held", "stop", "lost"]
+"""Go on; the user wants it stopped; or another owner has the turn, or it has ended."""
+
+
+class LapsedTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn whose owner is gone, now ours: `opened.fence` is the new one.
+
+    `request` is what `NewTurn.request` was; `content` and `log_position` are of the last checkpoint.
+    """
+
+    request: bytes
+    opened: OpenedTurn
+    content: str
+    log_position: int
+    stop_requested: bool
 
 
 class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a turn ended: its assistant row, its state and its bill, written together.
 
-    `title_job` is the payload of a `generate_title` job to enqueue in the same transaction.
+    `title_job` is the payload of a `generate_title` job to enqueue in the same transaction. `earlier_usage`
+    is what earlier owners' attempts cost, each of which has a usage event of its own.
     """
 
     turn_id: str
+    fence: int = 1
     conversation_id: str
     message_id: str
     status: TurnStatus
@@ -92,6 +126,7 @@ class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: FinishReason | None
     token_count: int | None
     usage_event: UsageEvent | None
+    earlier_usage: Usage = Usage()
     error: TurnError | None = None
     window_from_seq: int | None = None
     title_job: bytes | None = None
@@ -105,12 +140,24 @@ class TurnStore(Protocol):
         """
         ...
 
-    async def checkpoint(self, who: Principal, turn_id: str, message_id: str, content: str) -> None:
-        """Save the draft's text so far. Does nothing once the turn has ended."""
+    async def renew(self, held: HeldTurn, text: str, position: int) -> Renewal:
+        """Hold the turn for another `LEASE_S`, and save the draft's text up to this log position."""
+        ...
+
+    async def release(self, held: HeldTurn, text: str, position: int) -> None:
+        """Save the draft's text and let any other owner take the turn at once."""
+        ...
+
+    async def request_stop(self, who: Principal, turn_id: str) -> None:
+        """Have the owner, wherever it is, stop the turn at its next renewal. Raises NotFound."""
+        ...
+
+    async def claim_lapsed(self, owner: str, limit: int) -> list[LapsedTurn]:
+        """Become the owner of turns, of any tenant, whose leases have run out; the longest first."""
         ...
 
     async def finish(self, who: Principal, result: TurnResult) -> bool:
-        """End the turn: one round trip. False, with nothing written, if it had ended already."""
+        """End the turn: one round trip. False, with nothing written, if it had ended or has a newer owner."""
         ...
 
     async def get(self, who: Principal, turn_id: str) -> TurnRecord: ...
@@ -173,6 +220,13 @@ class HotWindow(Protocol):
     async def drop(self, tenant_id: str, conversation_id: str) -> None: ...
 
 
+class Recovered(msgspec.Struct, frozen=True, kw_only=True):
+    """What a log holds when it is taken over: its entries, and what the last attempt had cost by then."""
+
+    entries: list[LogEntry]
+    usage: Usage
+
+
 class ReplayLog(Protocol):
     """Each turn's events in order, kept for a while after its end. Positions count from 1.
 
@@ -187,8 +241,15 @@ class ReplayLog(Protocol):
         """The turn runs here no longer: release its followers."""
         ...
 
-    async def append(self, tenant_id: str, turn_id: str, entries: Sequence[LogEntry]) -> None:
-        """Store the entries, then hand them to the followers."""
+    async def append(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage) -> bool:
+        """Store the entries, then hand them to the followers; `usage` is the attempt's so far.
+
+        False, with nothing stored or handed on, if the turn has a newer owner.
+        """
+        ...
+
+    async def take_over(self, held: HeldTurn) -> Recovered:
+        """Shut out earlier owners, and read what they have written."""
         ...
 
     def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:

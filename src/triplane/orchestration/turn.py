@@ -8,33 +8,39 @@ Clients, this one's included, follow the replay log.
 """
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import msgspec
 import structlog
 
-from triplane.domain.completion import CompletionRequest, Message, ModelCard, text_of
-from triplane.domain.conversation import NewMessage, OpenedTurn, Principal, StoredMessage, UsageEvent
+from triplane.domain.completion import CompletionRequest, Message
+from triplane.domain.conversation import OpenedTurn, Principal, StoredMessage
 from triplane.domain.errors import StoreUnavailable, TriplaneError
 from triplane.domain.events import (
     Delta,
-    EngineEvent,
     Failed,
     Finished,
-    FinishReason,
+    LogEntry,
     Started,
     ToolCallDelta,
-    TurnEnded,
     TurnError,
     TurnStarted,
     TurnStatus,
-    Usage,
 )
 from triplane.domain.ids import new_id
-from triplane.orchestration.background import BackgroundTasks
-from triplane.orchestration.draft import Draft
-from triplane.orchestration.metering import usage_event
+from triplane.orchestration.asks import (
+    STOPPED,
+    AcceptedTurn,
+    Ask,
+    Outcome,
+    count_ask,
+    started_event,
+    system_message,
+)
+from triplane.orchestration.background import BackgroundTasks, to_the_end
+from triplane.orchestration.draft import Draft, Interruption
+from triplane.orchestration.ending import Attempt, bill, finish_turn, turn_result
 from triplane.orchestration.ports import (
     Completion,
     ConversationStore,
@@ -42,18 +48,13 @@ from triplane.orchestration.ports import (
     HotWindow,
     NewTurn,
     ReplayLog,
-    TurnResult,
     TurnStore,
     UsageStore,
-    Window,
 )
-from triplane.orchestration.prompt import Budget, build_prompt, require_fits
-from triplane.orchestration.titles import TitleJob, provisional_title
+from triplane.orchestration.prompt import build_prompt, require_fits
+from triplane.orchestration.titles import provisional_title
 
 _log = structlog.get_logger(__name__)
-
-FINISH_RETRIES_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 20)
-"""Waits between the tries to store an answer while the database is away, in seconds."""
 
 STOP = "stop"
 """Why a turn's task is cancelled when the user stops it; without this word it is a shutdown."""
@@ -61,7 +62,7 @@ STOP = "stop"
 
 @dataclass(frozen=True, kw_only=True)
 class TurnDeps:
-    """What a turn needs; `running` owns the tasks of the turns that this process runs."""
+    """What a turn needs. `running` owns the tasks of the turns that this process, `owner`, runs."""
 
     conversations: ConversationStore
     turns: TurnStore
@@ -71,31 +72,7 @@ class TurnDeps:
     usage: UsageStore
     running: BackgroundTasks
     system_policy: str
-
-
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user asks of a conversation.
-
-    `template` is the request to the gateway, its messages being the new ones only; `system` holds the
-    instructions that the caller gave for this turn alone. `request_id` makes a retry the same turn;
-    `body_sha256` tells a retry from another ask under the same id.
-    """
-
-    who: Principal
-    conversation_id: str
-    request_id: str
-    body_sha256: bytes
-    template: CompletionRequest
-    system: list[Message]
-
-
-class AcceptedTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """An opened turn with what generating it needs, counted before it was opened."""
-
-    opened: OpenedTurn
-    card: ModelCard
-    new: list[NewMessage]
-    budget: Budget
+    owner: str
 
 
 async def accept_turn(ask: Ask, deps: TurnDeps) -> OpenedTurn:
@@ -104,9 +81,8 @@ async def accept_turn(ask: Ask, deps: TurnDeps) -> OpenedTurn:
     Raises ModelNotFound, ContextTooLong, EngineUnavailable, NotFound (conversation), IdempotencyKeyReused;
     nothing has been written then.
     """
-    card = await deps.gateway.model(ask.template.model)
-    new, budget = await _count(ask, card, deps)
-    require_fits(new, budget)
+    counted = await count_ask(ask, deps.gateway, deps.system_policy)
+    require_fits(counted.new, counted.budget)
     opened = await deps.turns.open(
         ask.who,
         NewTurn(
@@ -114,96 +90,95 @@ async def accept_turn(ask: Ask, deps: TurnDeps) -> OpenedTurn:
             request_id=ask.request_id,
             body_sha256=ask.body_sha256,
             conversation_id=ask.conversation_id,
-            model=card.id,
-            messages=new,
+            model=counted.card.id,
+            messages=counted.new,
             draft_id=new_id("msg"),
-            provisional_title=provisional_title(new[0].message),
+            provisional_title=provisional_title(counted.new[0].message),
+            request=msgspec.json.encode(counted),
+            lease_owner=deps.owner,
         ),
     )
     if opened.created:
-        accepted = AcceptedTurn(opened=opened, card=card, new=new, budget=budget)
         deps.log.open(ask.who.tenant_id, opened.turn_id)
-        deps.running.start(opened.turn_id, generate_turn(ask, accepted, deps))
+        accepted = AcceptedTurn(counted=counted, opened=opened)
+        deps.running.start(opened.turn_id, generate_turn(accepted, deps))
     return opened
 
 
-async def generate_turn(ask: Ask, accepted: AcceptedTurn, deps: TurnDeps) -> None:
-    """Generate the answer, record it while it flows, and finish the turn in every case."""
-    who, turn_id, message_id = ask.who, accepted.opened.turn_id, accepted.opened.message_id
+async def generate_turn(accepted: AcceptedTurn, deps: TurnDeps) -> None:
+    """Generate the answer, record it while it flows, and end the turn, unless another owner is to go on."""
+    held, attempt = accepted.held, Attempt(Outcome(status="failed", error=_BUG))
+    me = asyncio.current_task()
+
+    async def append(entries: list[LogEntry]) -> bool:
+        usage = attempt.usage
+        if not await deps.log.append(held, entries, usage):
+            return False
+        attempt.logged_usage = usage
+        return True
+
     async with Draft(
-        append=lambda entries: deps.log.append(who.tenant_id, turn_id, entries),
-        checkpoint=lambda text: deps.turns.checkpoint(who, turn_id, message_id, text),
+        append=append,
+        renew=lambda text, position: deps.turns.renew(held, text, position),
+        interrupt=lambda reason: _cancel(me, reason),
     ) as draft:
-        outcome = _Outcome(status="failed", error=_BUG)
-        completion: Completion | None = None
-        history: list[StoredMessage] = []
-        from_seq: int | None = None
         try:
-            history = await _history(who, accepted.opened, deps)
-            prompt = build_prompt(_system(ask, deps), history, accepted.new, accepted.budget)
-            from_seq = prompt.from_seq or accepted.opened.input_messages[0].seq
-            request = msgspec.structs.replace(ask.template, messages=prompt.messages)
-            completion = await deps.gateway.complete(request)
-            async with aclosing(completion):
-                outcome = await _record(completion, draft, _started(accepted))
+            attempt.outcome = await _generate(accepted, draft, attempt, deps)
         except TriplaneError as error:
-            outcome = _Outcome(status="failed", error=TurnError(code=error.code, message=error.message))
+            broken = Failed(code=error.code, message=error.message, retryable=error.retryable)
+            attempt.outcome = _broken(broken, draft)
         except asyncio.CancelledError as cancelled:
-            outcome = _STOPPED if cancelled.args == (STOP,) else _SHUT_DOWN
+            attempt.outcome = STOPPED if cancelled.args == (STOP,) else None
         finally:
-            result = _result(ask, accepted, draft, outcome, completion, from_seq)
-            await _finish(who, accepted, result, history, draft, deps)
-            deps.log.close(who.tenant_id, turn_id)
+            await to_the_end(_leave(accepted, draft, attempt, deps))
+
+
+def _cancel(task: "asyncio.Task[None] | None", reason: Interruption) -> None:
+    if task:
+        task.cancel(reason)
+
+
+async def _generate(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: TurnDeps) -> "Outcome":
+    """History, prompt, gateway; then the engine's events into the draft until they end."""
+    ask, counted = accepted.ask, accepted.counted
+    if accepted.recovered:
+        draft.recover(accepted.recovered.entries)
+    attempt.history = await _history(ask.who, accepted.opened, deps)
+    prompt = build_prompt(
+        system_message(ask, deps.system_policy), attempt.history, counted.new, counted.budget
+    )
+    attempt.from_seq = prompt.from_seq or accepted.opened.input_messages[0].seq
+    if accepted.decided:
+        return accepted.decided
+    request = _continued(msgspec.structs.replace(ask.template, messages=prompt.messages), draft)
+    attempt.completion = await deps.gateway.complete(request)
+    async with aclosing(attempt.completion):
+        return await _record(attempt.completion, draft, started_event(accepted))
+
+
+def _continued(request: CompletionRequest, draft: Draft) -> CompletionRequest:
+    """The same request, to go on from the text that was shown. Each piece of it was about one token."""
+    if not draft.text:
+        return request
+    left = request.sampling.max_tokens and max(1, request.sampling.max_tokens - draft.pieces)
+    return msgspec.structs.replace(
+        request,
+        messages=[*request.messages, Message(role="assistant", content=draft.text)],
+        sampling=msgspec.structs.replace(request.sampling, max_tokens=left),
+        continue_final_message=True,
+    )
 
 
 async def stop_turn(who: Principal, turn_id: str, deps: TurnDeps) -> None:
-    """Stop the turn, before its first token too; what was shown is kept. Raises NotFound.
+    """Stop the turn, before its first token too, wherever it runs; what was shown is kept.
 
-    A turn that has ended already stays as it is.
+    Raises NotFound. A turn that has ended already stays as it is.
     """
-    await deps.turns.get(who, turn_id)
+    await deps.turns.request_stop(who, turn_id)
     deps.running.cancel(turn_id, STOP)
 
 
-class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    status: TurnStatus
-    finish_reason: FinishReason | None = None
-    error: TurnError | None = None
-
-
-_STOPPED = _Outcome(status="stopped", finish_reason="stop")
-_SHUT_DOWN = _Outcome(
-    status="incomplete",
-    error=TurnError(code="overloaded", message="The server was stopped. Continue the answer."),
-)
 _BUG = TurnError(code="internal_error", message="Something broke on our side. Send the message again.")
-
-
-async def _count(ask: Ask, card: ModelCard, deps: TurnDeps) -> tuple[list[NewMessage], Budget]:
-    """Count the new messages and the fixed part of the prompt, in one call to the engine's tokenizer."""
-    system = _system(ask, deps)
-    tools = Message(role="system", content=msgspec.json.encode(ask.template.tools or []).decode())
-    asked = ask.template.messages
-    counts = await deps.gateway.count_tokens(
-        card.id, [*asked, *system, *([tools] if ask.template.tools else []), Message(role="user", content="")]
-    )
-    new = [
-        NewMessage(id=new_id("msg"), message=message, token_count=count)
-        for message, count in zip(asked, counts, strict=False)
-    ]
-    budget = Budget(
-        context_length=card.context_length,
-        max_answer_tokens=ask.template.sampling.max_tokens,
-        fixed_tokens=sum(counts[len(asked) :]),
-        message_overhead=counts[-1],
-    )
-    return new, budget
-
-
-def _system(ask: Ask, deps: TurnDeps) -> list[Message]:
-    """One system message: the policy, then what the caller wants for this turn."""
-    texts = [deps.system_policy, *(text_of(message.content) for message in ask.system)]
-    return [Message(role="system", content="\n\n".join(text for text in texts if text))]
 
 
 async def _history(who: Principal, opened: OpenedTurn, deps: TurnDeps) -> list[StoredMessage]:
@@ -217,16 +192,18 @@ async def _history(who: Principal, opened: OpenedTurn, deps: TurnDeps) -> list[S
     return await deps.conversations.path(who, opened.conversation.id, opened.parent_id, from_seq)
 
 
-async def _record(completion: Completion, draft: Draft, started: TurnStarted) -> _Outcome:
+async def _record(completion: Completion, draft: Draft, started: TurnStarted) -> Outcome:
     """Put the engine's events into the draft until they end."""
     async for event in completion:
         match event:
             case Started():
-                draft.add(started)
+                if not draft.position:
+                    draft.add(started)
             case Delta() | ToolCallDelta():
                 draft.add(event)
             case Finished(reason=reason):
-                return _Outcome(status="complete", finish_reason=reason)
+                draft.add(event)
+                return Outcome(status="complete", finish_reason=reason)
             case Failed():
                 return _broken(event, draft)
     return _broken(_CUT_OFF, draft)
@@ -235,126 +212,39 @@ async def _record(completion: Completion, draft: Draft, started: TurnStarted) ->
 _CUT_OFF = Failed(code="engine_failed", message="The engine's answer broke off.", retryable=True)
 
 
-def _broken(failed: EngineEvent, draft: Draft) -> _Outcome:
+def _broken(failed: Failed, draft: Draft) -> Outcome:
     """Text that was shown is kept: such an answer is incomplete, one without any has failed."""
-    if not isinstance(failed, Failed):
-        return _Outcome(status="failed", error=_BUG)
     status: TurnStatus = "incomplete" if draft.text or draft.tool_calls else "failed"
-    return _Outcome(status=status, error=TurnError(code=failed.code, message=failed.message))
+    return Outcome(status=status, error=TurnError(code=failed.code, message=failed.message))
 
 
-def _started(accepted: AcceptedTurn) -> TurnStarted:
-    opened = accepted.opened
-    return TurnStarted(
-        turn_id=opened.turn_id,
-        conversation_id=opened.conversation.id,
-        message_id=opened.message_id,
-        model=accepted.card.id,
-        created=int(opened.created_at.timestamp()),
-    )
+async def _leave(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: TurnDeps) -> None:
+    """End the turn, or let go of it for another owner; then release who follows here."""
+    await draft.settle()
+    if draft.is_lost:
+        await _bill_the_rest(accepted, attempt, deps)
+    elif attempt.outcome:
+        result = turn_result(accepted, draft, attempt, attempt.outcome)
+        await finish_turn(accepted, result, attempt.history, draft, deps.turns, deps.hot_window)
+    else:
+        await _hand_over(accepted, draft, attempt, deps)
+    deps.log.close(accepted.held.tenant_id, accepted.held.turn_id)
 
 
-def _result(
-    ask: Ask,
-    accepted: AcceptedTurn,
-    draft: Draft,
-    outcome: _Outcome,
-    completion: Completion | None,
-    from_seq: int | None,
-) -> TurnResult:
-    opened = accepted.opened
-    generated = completion.usage.completion_tokens if completion else 0
-    return TurnResult(
-        turn_id=opened.turn_id,
-        conversation_id=opened.conversation.id,
-        message_id=opened.message_id,
-        status=outcome.status,
-        content=draft.text,
-        tool_calls=draft.tool_calls,
-        finish_reason=outcome.finish_reason,
-        token_count=generated + accepted.budget.message_overhead if generated else None,
-        usage_event=_bill(ask, opened, completion) if completion else None,
-        error=outcome.error,
-        window_from_seq=from_seq,
-        title_job=_title_job(ask, accepted) if outcome.status == "complete" else None,
-    )
+async def _hand_over(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: TurnDeps) -> None:
+    """A shutdown: another process, or this one's successor, goes on from the text so far."""
+    with suppress(StoreUnavailable):  # the lease runs out by itself then
+        if attempt.completion:
+            await deps.usage.record(bill(accepted, attempt.completion))
+        await deps.turns.release(accepted.held, draft.text, draft.position)
+    _log.info("turn handed over", turn_id=accepted.held.turn_id, position=draft.position)
 
 
-def _title_job(ask: Ask, accepted: AcceptedTurn) -> bytes | None:
-    """The first turn of a conversation has the model name it."""
-    if accepted.opened.parent_id is not None:
-        return None
-    job = TitleJob(
-        tenant_id=ask.who.tenant_id,
-        user_id=ask.who.user_id,
-        conversation_id=accepted.opened.conversation.id,
-        model=accepted.card.id,
-    )
-    return msgspec.json.encode(job)
-
-
-def _bill(ask: Ask, opened: OpenedTurn, completion: Completion) -> UsageEvent:
-    return usage_event(
-        ask.who,
-        ask.template,
-        completion,
-        conversation_id=opened.conversation.id,
-        turn_id=opened.turn_id,
-    )
-
-
-async def _finish(
-    who: Principal,
-    accepted: AcceptedTurn,
-    result: TurnResult,
-    history: list[StoredMessage],
-    draft: Draft,
-    deps: TurnDeps,
-) -> None:
-    """Durable first, announced second: the store, then the terminal event, then the hot window."""
-    written = await _write_until_stored(who, result, deps)
-    ended = TurnEnded(
-        status=result.status,
-        finish_reason=result.finish_reason,
-        usage=result.usage_event.usage if result.usage_event else Usage(),
-        error=result.error,
-    )
-    if draft.is_empty and result.status == "stopped":
-        draft.add(_started(accepted))
-    await draft.end(ended)
-    _log.info("turn ended", turn_id=result.turn_id, status=result.status, written=written)
-    if written:
-        window = _window(accepted, result, history)
-        await deps.hot_window.put(who.tenant_id, result.conversation_id, window)
-
-
-async def _write_until_stored(who: Principal, result: TurnResult, deps: TurnDeps) -> bool:
-    """Finish the turn, patiently: an answer that was shown outlasts a restart of the database."""
-    for wait_s in FINISH_RETRIES_S:
-        try:
-            return await deps.turns.finish(who, result)
-        except StoreUnavailable:
-            _log.warning("turn not stored yet", turn_id=result.turn_id, retry_in_s=wait_s)
-            await asyncio.sleep(wait_s)
-    return await deps.turns.finish(who, result)
-
-
-def _window(accepted: AcceptedTurn, result: TurnResult, history: list[StoredMessage]) -> Window:
-    """The hot window after this turn: what the prompt held, and the answer."""
-    opened = accepted.opened
-    answer = StoredMessage(
-        id=opened.message_id,
-        seq=opened.draft_seq,
-        role="assistant",
-        content=result.content,
-        status=result.status,
-        created_at=opened.created_at,
-        parent_id=opened.input_messages[-1].id,
-        turn_id=opened.turn_id,
-        tool_calls=result.tool_calls,
-        model=accepted.card.id,
-        finish_reason=result.finish_reason,
-        token_count=result.token_count,
-    )
-    kept = [row for row in history if row.seq >= (result.window_from_seq or 0)]
-    return Window(leaf_id=opened.message_id, messages=[*kept, *opened.input_messages, answer])
+async def _bill_the_rest(accepted: AcceptedTurn, attempt: Attempt, deps: TurnDeps) -> None:
+    """The new owner bills what the log knows; what was computed since is known only here."""
+    _log.info("turn lost to a newer owner", turn_id=accepted.held.turn_id)
+    rest = attempt.usage - attempt.logged_usage
+    if attempt.completion and rest.total_tokens:
+        event = bill(accepted, attempt.completion)
+        with suppress(StoreUnavailable):
+            await deps.usage.record(msgspec.structs.replace(event, id=f"{event.id}_rest", usage=rest))

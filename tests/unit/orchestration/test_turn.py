@@ -21,6 +21,8 @@ from triplane.domain.events import (
 )
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.following import FollowDeps, follow_turn
+from triplane.orchestration.ports import LapsedTurn
+from triplane.orchestration.recovery import take_over_lapsed
 from triplane.orchestration.turn import Ask, TurnDeps, accept_turn, stop_turn
 from turn_fakes import WHO, MemoryLog, MemoryTurns, MemoryUsage, MemoryWindow, ScriptedGateway
 
@@ -59,6 +61,7 @@ class Scene:
             usage=MemoryUsage(),
             running=BackgroundTasks(),
             system_policy="Be kind.",
+            owner="me",
         )
 
     def ask(self, text: str = "Hi", request_id: str = "req-1", model: str = "model") -> Ask:
@@ -89,7 +92,7 @@ class Scene:
 async def test_a_turn_is_logged_in_order_and_stored_once() -> None:
     scene = Scene()
     entries = await scene.run()
-    assert [entry.position for entry in entries] == [1, 2, 3, 4]
+    assert [entry.position for entry in entries] == [1, 2, 3, 4, 5]
     assert isinstance(entries[0].event, TurnStarted)
     assert entries[-1].event == TurnEnded(status="complete", finish_reason="stop", usage=USAGE)
     (result,) = scene.turns.results
@@ -213,13 +216,98 @@ async def test_an_answer_is_stored_when_the_database_returns() -> None:
     assert scene.turns.results[0].content == "Hello."
 
 
-async def test_a_shutdown_leaves_the_text_as_incomplete() -> None:
+async def test_a_shutdown_hands_the_turn_over_with_its_text() -> None:
     scene = Scene()
     scene.gateway.waits[2] = asyncio.Event()
     opened = await accept_turn(scene.ask(), scene.deps)
     await scene.log.until(opened.turn_id, 2)
     await scene.deps.running.aclose(grace_s=0)
+    assert scene.turns.released == ["Hel"]
+    assert not scene.turns.results
+    assert scene.gateway.completions[0].closed.is_set()
+
+
+async def test_an_owner_that_was_overtaken_writes_nothing_more() -> None:
+    scene = Scene()
+    scene.gateway.waits[2] = asyncio.Event()
+    opened = await accept_turn(scene.ask(), scene.deps)
+    await scene.log.until(opened.turn_id, 2)
+    scene.log.fence = 2
+    scene.gateway.waits[2].set()
+    await scene.gateway.completions[0].closed.wait()
+    await scene.deps.running.aclose(grace_s=5)
+    assert len(scene.log.entries[opened.turn_id]) == 2
+    assert not scene.turns.results
+
+
+async def test_a_lapsed_turn_is_continued_from_the_text_that_was_shown() -> None:
+    scene = Scene()
+    lapsed = await abandoned(scene)
+    scene.gateway.events = [ANSWER[0], Delta(text="p!"), ANSWER[-1]]
+    assert await take_over_lapsed(scene.deps) == 1
+    entries = await scene.followed(lapsed.opened.turn_id)
+    assert [entry.position for entry in entries] == list(range(1, len(entries) + 1))
+    assert "".join(entry.event.text for entry in entries if isinstance(entry.event, Delta)) == "Help!"
+    request = scene.gateway.requests[-1]
+    assert (request.continue_final_message, request.messages[-1].content) == (True, "Hel")
+    assert request.sampling.max_tokens == 49
+    assert scene.turns.results[0].content == "Help!"
+
+
+async def test_a_lapsed_turn_whose_answer_was_whole_is_only_stored() -> None:
+    scene = Scene()
+    lapsed = await abandoned(scene)
+    scene.log.entries[lapsed.opened.turn_id].append(LogEntry(position=3, event=ANSWER[-1]))  # type: ignore[arg-type]
+    requests = len(scene.gateway.requests)
+    await take_over_lapsed(scene.deps)
+    await scene.followed(lapsed.opened.turn_id)
+    assert len(scene.gateway.requests) == requests
+    assert (scene.turns.results[0].status, scene.turns.results[0].content) == ("complete", "Hel")
+
+
+async def test_an_engine_that_cant_continue_leaves_the_answer_incomplete() -> None:
+    scene = Scene()
+    scene.gateway.card = msgspec.structs.replace(scene.gateway.card, supports_continuation=False)
+    lapsed = await abandoned(scene)
+    await take_over_lapsed(scene.deps)
+    await scene.followed(lapsed.opened.turn_id)
     assert (scene.turns.results[0].status, scene.turns.results[0].content) == ("incomplete", "Hel")
+
+
+async def test_a_log_that_was_lost_is_written_again_from_the_row() -> None:
+    scene = Scene()
+    lapsed = await abandoned(scene)
+    scene.log.entries.clear()
+    await take_over_lapsed(scene.deps)
+    await scene.followed(lapsed.opened.turn_id)
+    assert scene.turns.results[0].content.startswith("Hel")
+
+
+async def test_a_stop_that_its_owner_never_saw_is_kept() -> None:
+    scene = Scene()
+    lapsed = await abandoned(scene)
+    scene.turns.lapsed = [msgspec.structs.replace(lapsed, stop_requested=True)]
+    await take_over_lapsed(scene.deps)
+    await scene.followed(lapsed.opened.turn_id)
+    assert (scene.turns.results[0].status, scene.turns.results[0].content) == ("stopped", "Hel")
+
+
+async def abandoned(scene: Scene) -> LapsedTurn:
+    """A turn whose owner has shown "Hel" and is gone."""
+    scene.gateway.waits[2] = asyncio.Event()
+    opened = await accept_turn(scene.ask(), scene.deps)
+    await scene.log.until(opened.turn_id, 2)
+    await scene.deps.running.aclose(grace_s=0)
+    scene.gateway.waits.clear()
+    lapsed = LapsedTurn(
+        request=scene.turns.requests[-1],
+        opened=msgspec.structs.replace(opened, fence=2),
+        content="Hel",
+        log_position=2,
+        stop_requested=False,
+    )
+    scene.turns.lapsed = [lapsed]
+    return lapsed
 
 
 async def test_tool_calls_are_put_together_from_their_pieces() -> None:

@@ -23,7 +23,7 @@ from triplane.domain.conversation import (
 )
 from triplane.domain.errors import IdempotencyKeyReused, NotFound
 from triplane.domain.events import TurnError, Usage
-from triplane.orchestration.ports import NewTurn, TurnResult
+from triplane.orchestration.ports import LEASE_S, HeldTurn, LapsedTurn, NewTurn, Renewal, TurnResult
 
 
 class PostgresTurns:
@@ -39,15 +39,30 @@ class PostgresTurns:
             case "opened":
                 return _opened(row, _input_rows(new, row), created=True)
             case "known":
-                return _opened(row, await self._input_of(who, row), created=False)
+                return _opened(row, await self._input_of(who.tenant_id, row), created=False)
             case "reused":
                 raise IdempotencyKeyReused("This request id was used before, with another body.")
             case "no_parent":
                 raise NotFound("The conversation has no such message.", param="parent_id")
         raise NotFound("No such conversation.", param="conversation_id")
 
-    async def checkpoint(self, who: Principal, turn_id: str, message_id: str, content: str) -> None:
-        await self._database.execute(_CHECKPOINT, who.tenant_id, turn_id, message_id, to_json(content))
+    async def renew(self, held: HeldTurn, text: str, position: int) -> Renewal:
+        stop = await self._database.fetchval(
+            _RENEW, held.tenant_id, held.turn_id, held.fence, to_json(text), position, LEASE_S
+        )
+        if stop is None:
+            return "lost"
+        return "stop" if stop else "held"
+
+    async def release(self, held: HeldTurn, text: str, position: int) -> None:
+        await self._database.execute(
+            _RENEW, held.tenant_id, held.turn_id, held.fence, to_json(text), position, 0.0
+        )
+
+    async def request_stop(self, who: Principal, turn_id: str) -> None:
+        found = await self._database.fetchval(_REQUEST_STOP, who.tenant_id, who.user_id, turn_id)
+        if found is None:
+            raise NotFound("No such turn.", param="turn_id")
 
     async def finish(self, who: Principal, result: TurnResult) -> bool:
         """Raises NotFound, and ValueError for a result that isn't an end."""
@@ -58,8 +73,22 @@ class PostgresTurns:
             raise NotFound("No such turn.", param="turn_id")
         return bool(ended)
 
-    async def _input_of(self, who: Principal, row: asyncpg.Record) -> list[StoredMessage]:
-        key = (who.tenant_id, row["conversation_id"], row["turn_id"], row["message_id"])
+    async def claim_lapsed(self, owner: str, limit: int) -> list[LapsedTurn]:
+        rows = await self._database.fetch(_CLAIM, owner, LEASE_S, limit)
+        return [await self._lapsed(row) for row in rows]
+
+    async def _lapsed(self, row: asyncpg.Record) -> LapsedTurn:
+        inputs = await self._input_of(row["tenant_id"], row)
+        return LapsedTurn(
+            request=row["request"].encode(),
+            opened=_opened(row, inputs, created=True, fence=row["fence"]),
+            content=text_of(to_content(row["content_json"])),
+            log_position=row["log_position"],
+            stop_requested=row["stop_requested"],
+        )
+
+    async def _input_of(self, tenant_id: str, row: asyncpg.Record) -> list[StoredMessage]:
+        key = (tenant_id, row["conversation_id"], row["turn_id"], row["message_id"])
         return [to_message(each) for each in await self._database.fetch(_INPUT, *key)]
 
     async def get(self, who: Principal, turn_id: str) -> TurnRecord:
@@ -70,19 +99,53 @@ class PostgresTurns:
 
 
 _OPEN = """
-SELECT * FROM open_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"""
+SELECT * FROM open_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+    $19)"""
 
 _INPUT = f"""
 SELECT {MESSAGE_COLUMNS} FROM messages
 WHERE tenant_id = $1 AND conversation_id = $2 AND turn_id = $3 AND id <> $4 ORDER BY seq"""
 
-_CHECKPOINT = """
-UPDATE messages SET content_json = $4
-WHERE tenant_id = $1 AND turn_id = $2 AND id = $3 AND status = 'streaming'"""
+_RENEW = """
+WITH held AS (
+    UPDATE turns SET lease_until = clock_timestamp() + make_interval(secs => $6), log_position = $5
+    WHERE tenant_id = $1 AND id = $2 AND fence = $3 AND state = 'streaming'
+    RETURNING message_id, stop_requested
+), saved AS (
+    UPDATE messages m SET content_json = $4 FROM held WHERE m.tenant_id = $1 AND m.id = held.message_id
+)
+SELECT stop_requested FROM held"""
+
+_REQUEST_STOP = """
+UPDATE turns t SET stop_requested = (state = 'streaming')
+FROM conversations c
+WHERE t.tenant_id = $1 AND t.user_id = $2 AND t.id = $3
+  AND c.tenant_id = t.tenant_id AND c.id = t.conversation_id AND c.deleted_at IS NULL
+RETURNING true"""
 
 _FINISH = """
 SELECT finish_turn(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"""
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+    $22, $23, $24)"""
+
+_CLAIM = """
+WITH lapsed AS (
+    SELECT tenant_id, id FROM turns
+    WHERE state = 'streaming' AND lease_until < clock_timestamp() AND request IS NOT NULL
+    ORDER BY lease_until LIMIT $3 FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE turns t SET
+        fence = t.fence + 1, lease_owner = $1, lease_until = clock_timestamp() + make_interval(secs => $2)
+    FROM lapsed WHERE t.tenant_id = lapsed.tenant_id AND t.id = lapsed.id
+    RETURNING t.*
+)
+SELECT t.tenant_id, t.request, t.fence, t.log_position, t.stop_requested,
+    t.id AS turn_id, t.message_id, t.parent_id, t.state, t.created_at AS turn_created_at,
+    m.seq AS draft_seq, m.content_json,
+    c.id AS conversation_id, c.title, c.metadata, c.last_seq, c.window_from_seq, c.created_at, c.updated_at
+FROM claimed t
+JOIN messages m ON m.tenant_id = t.tenant_id AND m.id = t.message_id
+JOIN conversations c ON c.tenant_id = t.tenant_id AND c.id = t.conversation_id"""
 
 _GET = """
 SELECT t.id, t.conversation_id, t.message_id, t.model, t.state, t.created_at, m.content_json, m.tool_calls,
@@ -112,6 +175,9 @@ def _open_arguments(who: Principal, new: NewTurn) -> list[object]:
         [to_json(message.tool_calls) for message in messages],
         [message.tool_call_id for message in messages],
         [each.token_count for each in new.messages],
+        new.request.decode() if new.request else None,
+        new.lease_owner,
+        LEASE_S,
     ]
 
 
@@ -140,7 +206,9 @@ def _input_row(new: NewMessage, seq: int, parent_id: str | None, row: asyncpg.Re
     )
 
 
-def _opened(row: asyncpg.Record, input_messages: list[StoredMessage], *, created: bool) -> OpenedTurn:
+def _opened(
+    row: asyncpg.Record, input_messages: list[StoredMessage], *, created: bool, fence: int = 1
+) -> OpenedTurn:
     return OpenedTurn(
         turn_id=row["turn_id"],
         conversation=Conversation(
@@ -159,6 +227,7 @@ def _opened(row: asyncpg.Record, input_messages: list[StoredMessage], *, created
         status=row["state"],
         created_at=row["turn_created_at"],
         created=created,
+        fence=fence,
     )
 
 
@@ -170,6 +239,7 @@ def _finish_arguments(who: Principal, result: TurnResult) -> list[object]:
         who.tenant_id,
         who.user_id,
         result.turn_id,
+        result.fence,
         result.status,
         to_json(result.content),
         to_json(result.tool_calls),
@@ -182,6 +252,9 @@ def _finish_arguments(who: Principal, result: TurnResult) -> list[object]:
         usage.prompt_tokens,
         usage.completion_tokens,
         usage.cached_tokens,
+        result.earlier_usage.prompt_tokens,
+        result.earlier_usage.completion_tokens,
+        result.earlier_usage.cached_tokens,
         result.title_job,
     ]
 

@@ -1,34 +1,62 @@
 """The replay log: each turn's events in a Redis stream, handed straight to the followers in this process.
 
-An entry's position is its id in the stream (`7` is `7-0`). Redis refuses an id that is not greater than the
-last one, so a writer that was overtaken can't write over what its successor has written.
+An entry's position is its id in the stream (`7` is `7-0`). Beside the stream lies the fence of the turn's
+newest owner; one script checks it and appends, so an owner that was overtaken while it was paused writes
+nothing, however late it wakes.
 
 While a turn runs in this process its entries are also kept in memory: local followers read them there, each
-at its own pace and without a queue of its own, and a follower that is slow or stops costs nothing.
+at its own pace and without a queue of its own, and a follower that is slow or stops costs nothing. From
+there too a log that Redis has lost is written again, whole, with the next append.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, cast
 
 import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from triplane.domain.events import LogEntry, TurnEnded, TurnEvent
+from triplane.domain.events import LogEntry, TurnEnded, TurnEvent, Usage
+from triplane.orchestration.ports import HeldTurn, Recovered
 
 _log = structlog.get_logger(__name__)
 
 KEPT_S = 3600
 """How long a log outlives its last event; the turn's row has the answer for good."""
 
-_FIELD = b"e"
+_EVENT = b"e"
+_USAGE = b"u"
 _BLOCK_MS = 2000
 _BATCH = 500
 
+_APPEND = """
+local fence = tonumber(redis.call('GET', KEYS[2]) or '0')
+if fence > tonumber(ARGV[1]) then return -1 end
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[3])
+local last = 0
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if newest[1] then last = tonumber(string.match(newest[1][1], '^%d+')) end
+if last < tonumber(ARGV[2]) then return last end
+for i = 5, #ARGV, 2 do
+  if tonumber(ARGV[i]) > last then
+    redis.call('XADD', KEYS[1], ARGV[i] .. '-0', 'e', ARGV[i + 1], 'u', ARGV[4])
+  end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return -2
+"""
+"""KEYS: stream, fence. ARGV: fence, the position before the first, seconds to keep, usage, then pairs of
+position and event. Returns -1 for an overtaken owner, -2 when written, else the last position there is: the
+log lacks what comes before these entries."""
+
+_OVERTAKEN = -1
+_WRITTEN = -2
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[TurnEvent] = msgspec.msgpack.Decoder(TurnEvent)
+_usage_decoder = msgspec.msgpack.Decoder(Usage)
 
 
 class _Tail:
@@ -60,6 +88,7 @@ class RedisReplayLog:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._append_script = redis.register_script(_APPEND)
         self._tails: dict[str, _Tail] = {}
 
     def open(self, tenant_id: str, turn_id: str) -> None:
@@ -71,20 +100,39 @@ class RedisReplayLog:
         if tail := self._tails.pop(turn_id, None):
             tail.close()
 
-    async def append(self, tenant_id: str, turn_id: str, entries: Sequence[LogEntry]) -> None:
-        """Store the entries in Redis, then hand them to the local followers."""
-        key = _key(tenant_id, turn_id)
+    async def append(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage) -> bool:
+        """Store the entries in Redis, then hand them to the local followers. False if overtaken."""
+        tail = self._tails.get(held.turn_id)
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for entry in entries:
-                    pipe.xadd(key, {_FIELD: _encoder.encode(entry.event)}, id=f"{entry.position}-0")
-                if entries[0].position == 1 or isinstance(entries[-1].event, TurnEnded):
-                    pipe.expire(key, KEPT_S)
-                await pipe.execute()
+            stored = await self._store(held, entries, usage)
+            if stored >= 0 and tail:
+                missing = [entry for entry in tail.entries if entry.position > stored]
+                stored = await self._store(held, [*missing, *entries], usage)
         except (RedisError, OSError) as error:
-            _log.warning("replay log not written", turn_id=turn_id, reason=type(error).__name__)
-        if tail := self._tails.get(turn_id):
+            _log.warning("replay log not written", turn_id=held.turn_id, reason=type(error).__name__)
+            stored = _WRITTEN
+        if stored == _OVERTAKEN:
+            return False
+        if tail:
             tail.extend(entries)
+        return True
+
+    async def take_over(self, held: HeldTurn) -> Recovered:
+        """Raise the fence, then read all there is. An empty log if Redis can't be reached."""
+        entries: list[LogEntry] = []
+        usage = Usage()
+        try:
+            await self._store(held, [], usage)
+            rows = await self._redis.xrange(_key(held.tenant_id, held.turn_id))
+        except (RedisError, OSError) as error:
+            _log.warning("replay log not read", turn_id=held.turn_id, reason=type(error).__name__)
+            rows = []
+        for row in cast(list[tuple[bytes, dict[bytes, bytes]]], rows):
+            entries.append(_entry(*row))
+            usage = _usage_decoder.decode(row[1][_USAGE])
+        if tail := self._tails.get(held.turn_id):
+            tail.extend(entries)
+        return Recovered(entries=entries, usage=usage)
 
     async def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
         """Entries behind `after`; ends after `TurnEnded`, or when nothing more comes for a while."""
@@ -95,9 +143,17 @@ class RedisReplayLog:
             if isinstance(entry.event, TurnEnded):
                 return
 
+    async def _store(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage) -> int:
+        pairs = [part for entry in entries for part in (entry.position, _encoder.encode(entry.event))]
+        before = entries[0].position - 1 if entries else 0
+        key = _key(held.tenant_id, held.turn_id)
+        answer = self._append_script(
+            keys=[key, key + ":fence"], args=[held.fence, before, KEPT_S, _encoder.encode(usage), *pairs]
+        )
+        return int(await cast(Awaitable[Any], answer))
+
     async def _follow_tail(self, tail: _Tail, after: int) -> AsyncIterator[LogEntry]:
-        index = after - tail.entries[0].position + 1 if tail.entries else 0
-        index = max(0, index)
+        index = 0
         while True:
             while index < len(tail.entries):
                 index += 1
@@ -121,8 +177,11 @@ class RedisReplayLog:
             ((_, rows),) = found
             for position, fields in rows:
                 last = position.decode()
-                event = _decoder.decode(fields[_FIELD])
-                yield LogEntry(position=int(position.split(b"-")[0]), event=event)
+                yield _entry(position, fields)
+
+
+def _entry(position: bytes, fields: dict[bytes, bytes]) -> LogEntry:
+    return LogEntry(position=int(position.split(b"-")[0]), event=_decoder.decode(fields[_EVENT]))
 
 
 def _key(tenant_id: str, turn_id: str) -> str:

@@ -165,6 +165,8 @@ def _turn_frames(event: TurnEvent, encoder: ChunkEncoder) -> bytes:
             return encoder.delta(event)
         case ToolCallDelta():
             return encoder.tool_call(event)
+        case Finished():
+            return b"\n"  # whole but not stored yet: only the position moves on
         case TurnEnded(error=TurnError() as error):
             return error_frame(error_from_code(error.code, error.message))
         case TurnEnded():

@@ -18,6 +18,7 @@ from triplane.domain.completion import CompletionRequest, Message
 from triplane.domain.errors import InvalidRequest, NotFound, error_from_code
 from triplane.domain.events import LogEntry, TurnEnded
 from triplane.domain.ids import is_id, new_id
+from triplane.orchestration.asks import Ask
 from triplane.orchestration.bff.answers import (
     Identity,
     collect_completion,
@@ -39,7 +40,7 @@ from triplane.orchestration.bff.wire import (
 )
 from triplane.orchestration.following import FollowDeps, follow_turn
 from triplane.orchestration.stateless import StatelessCompletion, StatelessDeps
-from triplane.orchestration.turn import Ask, TurnDeps, accept_turn
+from triplane.orchestration.turn import TurnDeps, accept_turn
 
 STATUS_WAIT_S = 5.0
 """How long a stream waits for its first event before it commits to status 200 and heartbeats.

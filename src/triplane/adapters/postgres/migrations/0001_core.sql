@@ -99,15 +99,21 @@ CREATE TABLE turns (
     cached_tokens bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz,
+    -- The ask as it was accepted, for whoever takes the turn over; cleared when the turn ends.
+    request json,
+    -- Who runs it, until when, and which of its owners that is: an owner with a lower fence writes nothing.
     lease_owner text,
     lease_until timestamptz,
-    fence bigint NOT NULL DEFAULT 0,
+    fence bigint NOT NULL DEFAULT 1,
+    stop_requested boolean NOT NULL DEFAULT false,
+    -- The last position of the replay log that the draft's text includes.
+    log_position bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, user_id, request_id),
     FOREIGN KEY (tenant_id, conversation_id) REFERENCES conversations (tenant_id, id)
 );
 
-CREATE INDEX turns_running ON turns (tenant_id, lease_until) WHERE state = 'streaming';
+CREATE INDEX turns_running ON turns (lease_until) WHERE state = 'streaming';
 
 CREATE TABLE messages (
     tenant_id text NOT NULL,

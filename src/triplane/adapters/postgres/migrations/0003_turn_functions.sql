@@ -24,7 +24,10 @@ CREATE FUNCTION open_turn(
     p_contents json[],
     p_tool_calls json[],
     p_tool_call_ids text[],
-    p_token_counts integer[]
+    p_token_counts integer[],
+    p_request json,
+    p_lease_owner text,
+    p_lease_s double precision
 ) RETURNS TABLE (
     outcome text,
     turn_id text,
@@ -71,9 +74,10 @@ BEGIN
 
     IF v_outcome IS NULL THEN
         INSERT INTO turns (tenant_id, id, conversation_id, user_id, parent_id, message_id, request_id,
-            body_sha256, model)
+            body_sha256, model, request, lease_owner, lease_until)
         VALUES (p_tenant_id, p_turn_id, p_conversation_id, p_user_id, v_parent_id, p_draft_id, p_request_id,
-            p_body_sha256, p_model)
+            p_body_sha256, p_model, p_request, p_lease_owner,
+            clock_timestamp() + make_interval(secs => p_lease_s))
         ON CONFLICT (tenant_id, user_id, request_id) DO NOTHING
         RETURNING * INTO v_turn;
     END IF;
@@ -147,6 +151,7 @@ CREATE FUNCTION finish_turn(
     p_tenant_id text,
     p_user_id text,
     p_turn_id text,
+    p_fence bigint,
     p_state text,
     p_content json,
     p_tool_calls json,
@@ -163,6 +168,9 @@ CREATE FUNCTION finish_turn(
     p_prompt_tokens bigint,
     p_completion_tokens bigint,
     p_cached_tokens bigint,
+    p_earlier_prompt_tokens bigint,
+    p_earlier_completion_tokens bigint,
+    p_earlier_cached_tokens bigint,
     p_title_job bytea
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -172,13 +180,15 @@ BEGIN
         state = p_state,
         error_code = p_error_code,
         error_message = p_error_message,
-        prompt_tokens = p_prompt_tokens,
-        completion_tokens = p_completion_tokens,
-        cached_tokens = p_cached_tokens,
+        prompt_tokens = t.prompt_tokens + p_earlier_prompt_tokens + p_prompt_tokens,
+        completion_tokens = t.completion_tokens + p_earlier_completion_tokens + p_completion_tokens,
+        cached_tokens = t.cached_tokens + p_earlier_cached_tokens + p_cached_tokens,
         ended_at = clock_timestamp(),
+        request = NULL,
         lease_owner = NULL,
         lease_until = NULL
     WHERE t.tenant_id = p_tenant_id AND t.id = p_turn_id AND t.user_id = p_user_id AND t.state = 'streaming'
+      AND t.fence = p_fence
     RETURNING * INTO v_turn;
     IF NOT FOUND THEN
         RETURN (

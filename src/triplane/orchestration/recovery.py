@@ -1,0 +1,127 @@
+"""Turns whose owner is gone: taken over, and continued from the text that was shown.
+
+Every process that runs turns looks for lapsed leases. Whoever claims a turn raises its fence, so that an
+owner which was only paused writes nothing when it wakes, reads the replay log, and goes on from its last
+word where the engine can continue an answer; where it can't, the turn ends as `incomplete`.
+"""
+
+import asyncio
+
+import msgspec
+import structlog
+
+from triplane.domain.answer import GrowingAnswer
+from triplane.domain.completion import ModelCard
+from triplane.domain.conversation import UsageEvent
+from triplane.domain.errors import TriplaneError
+from triplane.domain.events import Delta, Finished, LogEntry, TurnError, TurnEvent, TurnStarted, Usage
+from triplane.orchestration.asks import STOPPED, AcceptedTurn, CountedAsk, Outcome, started_event
+from triplane.orchestration.ending import attempt_usage_id
+from triplane.orchestration.ports import HeldTurn, LapsedTurn, Recovered
+from triplane.orchestration.turn import TurnDeps, generate_turn
+
+LOOK_EVERY_S = 1.0
+CLAIM_AT_ONCE = 16
+
+_log = structlog.get_logger(__name__)
+
+_CANNOT_CONTINUE = Outcome(
+    status="incomplete",
+    error=TurnError(
+        code="engine_failed", message="The answer broke off, and its engine can't go on with it. Ask again."
+    ),
+)
+
+
+async def recover_turns(deps: TurnDeps) -> None:
+    """Take lapsed turns over, for as long as this process lives.
+
+    While the store was away the leases of healthy turns lapsed too: their owners get time to renew.
+    """
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        try:
+            await take_over_lapsed(deps)
+        except TriplaneError as error:
+            _log.warning("lapsed turns not looked for", reason=error.code)
+            await asyncio.sleep(3 * LOOK_EVERY_S)
+
+
+async def take_over_lapsed(deps: TurnDeps) -> int:
+    """Claim what has lapsed; returns how many turns that were."""
+    lapsed = await deps.turns.claim_lapsed(deps.owner, CLAIM_AT_ONCE)
+    for turn in lapsed:
+        await _take_over(turn, deps)
+    return len(lapsed)
+
+
+async def _take_over(lapsed: LapsedTurn, deps: TurnDeps) -> None:
+    counted = msgspec.json.decode(lapsed.request, type=CountedAsk)
+    accepted = AcceptedTurn(counted=counted, opened=lapsed.opened)
+    held = accepted.held
+    deps.log.open(held.tenant_id, held.turn_id)
+    recovered = await deps.log.take_over(held)
+    missing = _missing(accepted, lapsed, recovered.entries)
+    if missing:
+        await deps.log.append(held, missing, recovered.usage)
+    entries = [*recovered.entries, *missing]
+    await _bill(recovered.usage, lapsed, counted, deps)
+    accepted = msgspec.structs.replace(
+        accepted,
+        recovered=Recovered(entries=entries, usage=recovered.usage),
+        decided=_decided(entries, lapsed, counted.card),
+    )
+    _log.info("turn taken over", turn_id=held.turn_id, fence=held.fence, entries=len(entries))
+    deps.running.start(held.turn_id, generate_turn(accepted, deps))
+
+
+def _missing(accepted: AcceptedTurn, lapsed: LapsedTurn, entries: list[LogEntry]) -> list[LogEntry]:
+    """What the draft's row has and the log, lost with its store, has not."""
+    answer = GrowingAnswer()
+    for entry in entries:
+        answer.add(entry.event)
+    rest = lapsed.content[len(answer.text) :]
+    if not rest:
+        return []
+    last = entries[-1].position if entries else 0
+    events: list[TurnEvent] = [] if entries else [started_event(accepted)]
+    found = [LogEntry(position=last + place, event=event) for place, event in enumerate(events, start=1)]
+    position = max(last + len(found) + 1, lapsed.log_position)
+    return [*found, LogEntry(position=position, event=Delta(text=rest))]
+
+
+def _decided(entries: list[LogEntry], lapsed: LapsedTurn, card: ModelCard) -> Outcome | None:
+    """How the turn ends without another token, if it does."""
+    for entry in entries:
+        if isinstance(entry.event, Finished):
+            return Outcome(status="complete", finish_reason=entry.event.reason)
+    if lapsed.stop_requested:
+        return STOPPED
+    has_begun = any(not isinstance(entry.event, TurnStarted) for entry in entries)
+    is_text = all(isinstance(entry.event, TurnStarted | Delta) for entry in entries)
+    if has_begun and not (is_text and card.supports_continuation):
+        return _CANNOT_CONTINUE
+    return None
+
+
+async def _bill(usage: Usage, lapsed: LapsedTurn, counted: CountedAsk, deps: TurnDeps) -> None:
+    """What the last owner's attempt had cost; its id makes a second try at this the same event."""
+    if not usage.total_tokens:
+        return
+    who, turn_id = counted.ask.who, lapsed.opened.turn_id
+    await deps.usage.record(
+        UsageEvent(
+            id=attempt_usage_id(
+                HeldTurn(tenant_id=who.tenant_id, turn_id=turn_id, fence=lapsed.opened.fence - 1)
+            ),
+            tenant_id=who.tenant_id,
+            user_id=who.user_id,
+            api_key_id=who.api_key_id,
+            request_id=counted.ask.template.request_id,
+            model=counted.card.id,
+            engine="taken over",
+            usage=usage,
+            conversation_id=counted.ask.conversation_id,
+            turn_id=turn_id,
+        )
+    )
