@@ -19,11 +19,12 @@ from triplane.domain.events import (
     TurnStarted,
     Usage,
 )
+from triplane.orchestration.asks import Ask
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.following import FollowDeps, follow_turn
 from triplane.orchestration.ports import LapsedTurn
 from triplane.orchestration.recovery import take_over_lapsed
-from triplane.orchestration.turn import Ask, TurnDeps, accept_turn, stop_turn
+from triplane.orchestration.turn import TurnDeps, accept_turn, stop_turn
 from turn_fakes import WHO, MemoryLog, MemoryTurns, MemoryUsage, MemoryWindow, ScriptedGateway
 
 USAGE = Usage(prompt_tokens=12, completion_tokens=2, cached_tokens=3)
