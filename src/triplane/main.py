@@ -83,6 +83,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
             usage=usage,
             running=running,
             system_policy=SYSTEM_POLICY,
+            observer=metrics,
         )
         follow = FollowDeps(turns=turns, log=log)
         stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering)

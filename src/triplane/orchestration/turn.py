@@ -9,7 +9,7 @@ Clients, this one's included, follow the replay log.
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import structlog
@@ -41,7 +41,9 @@ from triplane.orchestration.ports import (
     Gateway,
     HotWindow,
     NewTurn,
+    NobodyCounts,
     ReplayLog,
+    TurnObserver,
     TurnResult,
     TurnStore,
     UsageStore,
@@ -71,6 +73,7 @@ class TurnDeps:
     usage: UsageStore
     running: BackgroundTasks
     system_policy: str
+    observer: TurnObserver = field(default_factory=NobodyCounts)
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,7 +214,9 @@ async def _history(who: Principal, opened: OpenedTurn, deps: TurnDeps) -> list[S
     if opened.parent_id is None:
         return []
     window = await deps.hot_window.get(who.tenant_id, opened.conversation.id)
-    if window and window.leaf_id == opened.parent_id:
+    hit = window is not None and window.leaf_id == opened.parent_id
+    deps.observer.hot_window_read(hit=hit)
+    if window and hit:
         return window.messages
     from_seq = opened.conversation.window_from_seq
     return await deps.conversations.path(who, opened.conversation.id, opened.parent_id, from_seq)
@@ -324,6 +329,7 @@ async def _finish(
     await draft.end(ended)
     _log.info("turn ended", turn_id=result.turn_id, status=result.status, written=written)
     if written:
+        deps.observer.turn_ended(result.status)
         window = _window(accepted, result, history)
         await deps.hot_window.put(who.tenant_id, result.conversation_id, window)
 
