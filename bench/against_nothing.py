@@ -5,6 +5,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from statistics import median, quantiles
+from time import perf_counter
 
 import aiohttp
 import asyncpg
@@ -122,12 +123,14 @@ async def _per_request(
             await ask(1)
 
     await asyncio.gather(*(one_after_another(ask, 10) for ask in askers))
-    transactions, cpu = await _transactions(stack), stack.cpu_s()
+    idle_rate = await _idle_transactions_per_s(stack)
+    transactions, cpu, started = await _transactions(stack), stack.cpu_s(), perf_counter()
     await asyncio.gather(*(one_after_another(ask, each) for ask in askers))
     cpu = stack.cpu_s() - cpu
     transactions = await _transactions(stack) - transactions
     count = each * load.concurrency
-    return cpu / count * 1e6, transactions / count
+    others = idle_rate * (perf_counter() - started)
+    return cpu / count * 1e6, (transactions - others) / count
 
 
 async def _per_event(
@@ -151,6 +154,13 @@ async def _per_event(
     long = await running
     per_event = (long - short) / (load.events * load.streams)
     return per_event * 1e6, memory / load.streams / 1024
+
+
+async def _idle_transactions_per_s(stack: Stack) -> float:
+    """What the job worker and the database do by themselves."""
+    before, started = await _transactions(stack), perf_counter()
+    await asyncio.sleep(2)
+    return (await _transactions(stack) - before) / (perf_counter() - started)
 
 
 async def _transactions(stack: Stack) -> int:

@@ -85,6 +85,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
             running=running,
             system_policy=SYSTEM_POLICY,
             owner=f"{socket.gethostname()}:{os.getpid()}",
+            observer=metrics,
         )
         stack.push_async_callback(running.aclose, 0)
         recovering = BackgroundTasks()

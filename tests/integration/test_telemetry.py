@@ -157,7 +157,9 @@ async def test_a_turns_engine_call_is_in_the_trace_of_the_request_that_began_it(
 async def test_metrics_tell_of_tokens_latencies_requests_and_errors(watched: Watched) -> None:
     before = await watched.metrics()
     async with watched.session() as http:
-        for body in (asking(stream=True), asking("fail"), asking(model="nonesuch")):
+        async with http.post("/v1/conversations", json={}) as made:
+            turn = asking("fail", conversation_id=(await made.json())["id"])
+        for body in (asking(stream=True), turn, asking(model="nonesuch")):
             async with http.post("/v1/chat/completions", json=body) as response:
                 await response.read()
         told = await watched.metrics()
@@ -174,7 +176,9 @@ async def test_metrics_tell_of_tokens_latencies_requests_and_errors(watched: Wat
     assert grown("triplane_tokens_total", model=MODEL, kind="completion") == 2
     assert grown("triplane_completions_total", **at, outcome="complete", code="") == 1
     assert grown("triplane_completions_total", **at, outcome="failed", code="engine_failed") == 1
+    assert grown("triplane_turns_total", status="failed") == 1
     assert told["triplane_completions_in_flight"][frozenset(at.items())] == 0
+    assert told["triplane_engine_queue_depth"][frozenset(at.items())] == 0
     route = {"route": "/v1/chat/completions", "method": "POST"}
     assert grown("triplane_http_request_duration_seconds_count", **route, status="200") == 1
     assert grown("triplane_http_request_duration_seconds_count", **route, status="404") == 1

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import pytest
 from serve_process import TRIPLANE, ServeProcess, data_folder, environment_of, run_triplane
 
+SHORT = ("--max-tokens", "24")
+
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -37,10 +39,10 @@ class Terminal:
 
 
 @contextmanager
-def terminal(server: ServeProcess) -> Iterator[tuple[Terminal, "subprocess.Popen[bytes]"]]:
+def terminal(server: ServeProcess, *options: str) -> Iterator[tuple[Terminal, "subprocess.Popen[bytes]"]]:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [TRIPLANE, "chat"],
+        [TRIPLANE, "chat", *options],
         env={**environment_of(server.data_dir), "TERM": "dumb"},
         stdin=theirs,
         stdout=theirs,
@@ -66,7 +68,7 @@ def _take_terminal() -> None:
 
 
 def test_one_question_prints_the_answer_alone(served: ServeProcess) -> None:
-    asked = run_triplane(served.data_dir, "chat", "Say hello in one short sentence.")
+    asked = run_triplane(served.data_dir, "chat", "Say hello.", *SHORT)
 
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout.strip()
@@ -76,7 +78,7 @@ def test_one_question_prints_the_answer_alone(served: ServeProcess) -> None:
 
 def test_what_is_piped_in_is_part_of_the_question(served: ServeProcess) -> None:
     asked = run_triplane(
-        served.data_dir, "chat", "Repeat this word:", stdin="lighthouse lighthouse lighthouse\n"
+        served.data_dir, "chat", "Repeat this word:", *SHORT, stdin="lighthouse lighthouse lighthouse\n"
     )
 
     assert asked.returncode == 0, asked.stderr
@@ -98,22 +100,29 @@ def test_a_reader_that_leaves_early_is_no_error(served: ServeProcess) -> None:
     assert "Traceback" not in piped.stderr
 
 
-def test_a_conversation_at_the_prompt_remembers_stops_and_ends(served: ServeProcess) -> None:
-    with terminal(served) as (screen, process):
+def test_a_conversation_at_the_prompt_answers_and_ends(served: ServeProcess) -> None:
+    with terminal(served, *SHORT) as (screen, process):
         screen.wait_for("> ")
         screen.type("Hello there!\n")
-        answer = screen.wait_for(r"\r\n> ")
-        assert len(answer.replace("Hello there!", "").strip("> \r\n")) > 0
+        answer = screen.wait_for(r"\r\n> ").removeprefix("Hello there!").strip("> \r\n")
+        screen.type("/help\n")
+        screen.wait_for("/new")
+        screen.type("/quit\n")
 
+        assert process.wait(10) == 0
+    assert answer
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(served: ServeProcess) -> None:
+    with terminal(served) as (screen, process):
+        screen.wait_for("> ")
         screen.type("Write a very long story about the sea, with many chapters.\n")
         screen.wait_for(r"chapters\.\r\n\S*.{20}")
         screen.type("\x03")
         screen.wait_for(r"\(stopped\)")
         screen.wait_for("> ")
-
-        screen.type("/help\n")
-        screen.wait_for("/new")
         screen.type("/quit\n")
+
         assert process.wait(10) == 0
 
 
@@ -121,7 +130,7 @@ def test_the_conversation_at_the_prompt_is_in_the_store(served: ServeProcess) ->
     import json
     import urllib.request
 
-    with terminal(served) as (screen, process):
+    with terminal(served, *SHORT) as (screen, process):
         screen.wait_for("> ")
         screen.type("Remember the lighthouse.\n")
         screen.wait_for(r"\r\n> ")
@@ -162,7 +171,7 @@ def test_a_wrong_key_is_refused_plainly(served: ServeProcess) -> None:
 def test_a_revoked_stored_key_is_replaced(served: ServeProcess) -> None:
     (served.data_dir / "run" / "cli.key").write_text("tp-" + "x" * 43)
 
-    asked = run_triplane(served.data_dir, "chat", "Say hello.")
+    asked = run_triplane(served.data_dir, "chat", "Say hello.", *SHORT)
 
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout.strip()

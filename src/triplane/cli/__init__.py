@@ -88,11 +88,12 @@ def chat(
     ] = None,
     key: Annotated[str | None, typer.Option(envvar="TRIPLANE_API_KEY", help="An API key.")] = None,
     model: Annotated[str | None, typer.Option(help="The model; the server's first by default.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer, in tokens.")] = None,
 ) -> None:
     """Ask one question, or chat at a prompt."""
-    from triplane.cli.chat import chat
+    from triplane.cli.chat import ChatOptions, chat
 
-    chat(read_settings(), question, url, key, model)
+    chat(read_settings(), ChatOptions(question, url, key, model, max_tokens))
 
 
 @app.command("sign-in-link")

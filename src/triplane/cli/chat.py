@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
+
 from triplane.adapters.embedded.run_folder import RunFolder, write_private
 from triplane.cli.errors import CommandFailed
 from triplane.domain.errors import Unauthenticated
@@ -13,25 +15,36 @@ from triplane.settings import Settings
 _KEY_NAME = "terminal"
 
 
-def chat(settings: Settings, words: str | None, url: str | None, key: str | None, model: str | None) -> None:
+class ChatOptions(msgspec.Struct, frozen=True):
+    """What the command line said."""
+
+    words: str | None
+    url: str | None
+    key: str | None
+    model: str | None
+    max_tokens: int | None
+
+
+def chat(settings: Settings, options: ChatOptions) -> None:
     """One question and its answer, or a prompt. Raises TriplaneError, CommandFailed."""
-    question = question_of(words)
+    question = question_of(options.words)
     if question is not None and not question.strip():
         raise CommandFailed('Nothing was asked. Write: triplane chat "your question"')
-    server = url or _running_server(settings)
-    if key is not None:
-        return _talk(settings, question, ChatClient(server, key, model))
-    if url is not None:
+    server = options.url or _running_server(settings)
+    if options.key is not None:
+        return _talk(settings, options, question, server, options.key)
+    if options.url is not None:
         raise CommandFailed("A server at --url needs a key: give --key, or set TRIPLANE_API_KEY.")
     try:
-        return _talk(settings, question, ChatClient(server, _own_key(settings), model))
+        return _talk(settings, options, question, server, _own_key(settings))
     except Unauthenticated:
         # The key was revoked, or the database is another one by now.
         key_file(settings).unlink()
-        return _talk(settings, question, ChatClient(server, _own_key(settings), model))
+        return _talk(settings, options, question, server, _own_key(settings))
 
 
-def _talk(settings: Settings, question: str | None, client: ChatClient) -> None:
+def _talk(settings: Settings, options: ChatOptions, question: str | None, server: str, key: str) -> None:
+    client = ChatClient(server, key, options.model, options.max_tokens)
     if question is None:
         converse(client, settings.data_dir / "chat_history")
     else:

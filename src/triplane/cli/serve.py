@@ -26,6 +26,7 @@ from triplane.cli.models import model_file
 from triplane.cli.secret import signing_secret
 from triplane.cli.waiting import answers, patiently
 from triplane.settings import Settings
+from triplane.telemetry.shared_metrics import start_shared_metrics
 
 _COMMAND_WAIT_S = 30.0
 
@@ -71,6 +72,7 @@ class Server:
             "TRIPLANE_SECRET": signing_secret(self.settings),
             "TRIPLANE_DATA_DIR": str(self.settings.data_dir),
             "PYTHONUNBUFFERED": "1",
+            **start_shared_metrics(self.folder.folder / "metrics"),
         }
 
     async def start(self) -> None:

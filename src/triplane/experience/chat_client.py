@@ -65,6 +65,7 @@ class ChatClient:
     url: str
     key: str
     model: str | None = None
+    max_tokens: int | None = None
     conversation_id: str | None = None
 
     def __post_init__(self) -> None:
@@ -88,12 +89,14 @@ class ChatClient:
     async def answer(self, text: str) -> AsyncGenerator[str, None]:
         """The pieces of the answer as they come. Raises TriplaneError."""
         self._turn_id, self._seen = None, None
-        question = {
+        question: dict[str, Any] = {
             "model": await self._model(),
             "messages": [{"role": "user", "content": text}],
             "stream": True,
-            **({"conversation_id": self.conversation_id} if self.conversation_id else {}),
+            "max_completion_tokens": self.max_tokens,
+            "conversation_id": self.conversation_id,
         }
+        question = {name: value for name, value in question.items() if value is not None}
         async for piece in self._pieces("POST", "/v1/chat/completions", question):
             yield piece
 

@@ -264,3 +264,21 @@ class UsageStore(Protocol):
     async def record(self, event: UsageEvent) -> None:
         """Append one usage event; the same id twice is one event."""
         ...
+
+
+class TurnObserver(Protocol):
+    """Whoever counts what turns do."""
+
+    def turn_ended(self, status: TurnStatus) -> None: ...
+
+    def hot_window_read(self, *, hit: bool) -> None: ...
+
+
+class NobodyCounts:
+    """The observer of turns that nobody counts."""
+
+    def turn_ended(self, status: TurnStatus) -> None:
+        pass
+
+    def hot_window_read(self, *, hit: bool) -> None:
+        pass

@@ -9,7 +9,7 @@ Clients, this one's included, follow the replay log.
 
 import asyncio
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import structlog
@@ -47,7 +47,9 @@ from triplane.orchestration.ports import (
     Gateway,
     HotWindow,
     NewTurn,
+    NobodyCounts,
     ReplayLog,
+    TurnObserver,
     TurnStore,
     UsageStore,
 )
@@ -73,6 +75,7 @@ class TurnDeps:
     running: BackgroundTasks
     system_policy: str
     owner: str
+    observer: TurnObserver = field(default_factory=NobodyCounts)
 
 
 async def accept_turn(ask: Ask, deps: TurnDeps) -> OpenedTurn:
@@ -186,7 +189,9 @@ async def _history(who: Principal, opened: OpenedTurn, deps: TurnDeps) -> list[S
     if opened.parent_id is None:
         return []
     window = await deps.hot_window.get(who.tenant_id, opened.conversation.id)
-    if window and window.leaf_id == opened.parent_id:
+    hit = window is not None and window.leaf_id == opened.parent_id
+    deps.observer.hot_window_read(hit=hit)
+    if window and hit:
         return window.messages
     from_seq = opened.conversation.window_from_seq
     return await deps.conversations.path(who, opened.conversation.id, opened.parent_id, from_seq)
@@ -226,6 +231,7 @@ async def _leave(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: T
     elif attempt.outcome:
         result = turn_result(accepted, draft, attempt, attempt.outcome)
         await finish_turn(accepted, result, attempt.history, draft, deps.turns, deps.hot_window)
+        deps.observer.turn_ended(result.status)
     else:
         await _hand_over(accepted, draft, attempt, deps)
     deps.log.close(accepted.held.tenant_id, accepted.held.turn_id)

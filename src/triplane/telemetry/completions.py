@@ -21,9 +21,11 @@ class CallMetrics:
     def __init__(self, engine: EngineMetrics) -> None:
         self._engine = engine
         self._latencies = engine.itl
+        self._had_token = False
         engine.completion_started()
 
     def first_token(self, ttft_s: float) -> None:
+        self._had_token = True
         self._engine.first_token(ttft_s)
 
     def inter_token(self, gap_s: float) -> None:
@@ -32,4 +34,4 @@ class CallMetrics:
     def ended(self, usage: Usage, reason: FinishReason | None, error_code: str | None) -> None:
         """With neither a reason nor an error code the caller has closed it."""
         outcome: Outcome = "failed" if error_code else "complete" if reason else "cancelled"
-        self._engine.completion_ended(outcome, error_code or "", usage)
+        self._engine.completion_ended(outcome, error_code or "", usage, had_token=self._had_token)

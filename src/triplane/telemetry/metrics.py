@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from triplane.domain.events import TurnStatus, Usage
 from triplane.telemetry.histograms import Tally, batch_histogram
+from triplane.telemetry.shared_metrics import DIRECTORY_VARIABLE, forget_ended_processes
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -36,6 +37,7 @@ class EngineMetrics:
         self,
         *,
         in_flight: Gauge,
+        queue: Gauge,
         ttft: Histogram,
         itl: Tally,
         tokens: tuple[Counter, ...],
@@ -43,6 +45,7 @@ class EngineMetrics:
     ) -> None:
         self.itl = itl
         self._in_flight = in_flight
+        self._queue = queue
         self._ttft = ttft
         self._prompt, self._cached, self._completion = tokens
         self._completions = completions
@@ -50,13 +53,17 @@ class EngineMetrics:
 
     def completion_started(self) -> None:
         self._in_flight.inc()
+        self._queue.inc()
 
     def first_token(self, seconds: float) -> None:
+        self._queue.dec()
         self._ttft.observe(seconds)
 
-    def completion_ended(self, outcome: Outcome, code: str, usage: Usage) -> None:
+    def completion_ended(self, outcome: Outcome, code: str, usage: Usage, *, had_token: bool) -> None:
         """Call once for each `completion_started`; `code` is the error's, empty if there was none."""
         self._in_flight.dec()
+        if not had_token:
+            self._queue.dec()
         ended = self._bound.get((outcome, code))
         if ended is None:
             ended = self._bound[outcome, code] = self._completions(outcome, code)
@@ -72,7 +79,7 @@ class Metrics:
     """All metrics of this process, in a registry of their own. Methods are cheap and never fail."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        shared = environment.get("PROMETHEUS_MULTIPROC_DIR")
+        shared = environment.get(DIRECTORY_VARIABLE)
         self._shared_directory = Path(shared) if shared else None
         self.registry = registry = CollectorRegistry()
         by_engine = ("model", "engine")
@@ -94,7 +101,10 @@ class Metrics:
             "triplane_completions_in_flight", "Completions running.", registry, by_engine
         )
         self._queue = _gauge(
-            "triplane_engine_queue_depth", "Requests waiting for an engine.", registry, ("model",)
+            "triplane_engine_queue_depth",
+            "Requests that wait for their first token: in an engine's queue, or in its prefill.",
+            registry,
+            by_engine,
         )
         self._streams = _gauge("triplane_streams_open", "Event streams open to clients.", registry)
         self._tokens = Counter(
@@ -127,15 +137,13 @@ class Metrics:
         if bound is None:
             bound = self._engines[model, engine] = EngineMetrics(
                 in_flight=self._in_flight.labels(model, engine),
+                queue=self._queue.labels(model, engine),
                 ttft=self._ttft.labels(model, engine),
                 itl=Tally(self._itl.labels(model, engine), ITL_BUCKETS_S),
                 tokens=tuple(self._tokens.labels(model, kind) for kind in ("prompt", "cached", "completion")),
                 completions=partial(self._completions.labels, model, engine),
             )
         return bound
-
-    def queue_depth(self, model: str, waiting: int) -> None:
-        self._queue.labels(model).set(waiting)
 
     def http_request(self, route: str, method: str, status: int, seconds: float) -> None:
         bound = self._bound_http.get((route, method, status))
@@ -165,22 +173,10 @@ class Metrics:
             engine.itl.write()
         if self._shared_directory is None:
             return generate_latest(self.registry)
+        forget_ended_processes(self._shared_directory)
         gathered = CollectorRegistry()
         MultiProcessCollector(gathered, str(self._shared_directory))  # type: ignore[no-untyped-call]
         return generate_latest(gathered)
-
-
-def start_shared_metrics(directory: Path) -> None:
-    """Make the folder through which workers share metrics, empty: before the first worker starts."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for left_over in directory.glob("*.db"):
-        left_over.unlink(missing_ok=True)
-
-
-def forget_process(directory: Path, pid: int) -> None:
-    """Drop the gauges of a worker that has ended, so that what it had open no longer counts."""
-    for gauges in directory.glob(f"gauge_live*_{pid}.db"):
-        gauges.unlink(missing_ok=True)
 
 
 def _gauge(name: str, documentation: str, registry: CollectorRegistry, labels: tuple[str, ...] = ()) -> Gauge:

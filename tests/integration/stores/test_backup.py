@@ -67,9 +67,9 @@ async def test_a_backup_overwrites_nothing(postgres_url: str, tmp_path: Path) ->
     assert file.read_text() == "precious"
 
 
-async def test_a_failed_backup_leaves_no_file_and_no_password_in_its_message(tmp_path: Path) -> None:
+def test_a_failed_backup_leaves_no_file_and_no_password_in_its_message(tmp_path: Path) -> None:
     with pytest.raises(BackupError) as caught:
-        await asyncio.to_thread(backup, "postgresql://me:hunter2@127.0.0.1:1/none", tmp_path / "b")
+        backup("postgresql://me:hunter2@127.0.0.1:1/none", tmp_path / "b")
 
     assert "hunter2" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -1,18 +1,19 @@
 """The pool: what happens when PostgreSQL goes away, and behind a real PgBouncer."""
 
 import asyncio
-import os
 import shutil
+import tempfile
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 from store_examples import new_turn, result
 
 from servers import add_user
+from triplane.adapters.embedded.postgres import EmbeddedPostgres
 from triplane.adapters.postgres.accounts import PostgresAccounts
 from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.migrations import migrate, require_current
@@ -48,35 +49,30 @@ async def test_our_own_faulty_sql_stays_a_bug(database: Database) -> None:
 
 
 @pytest.fixture
-async def pooled(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Database]:
+async def pooled(postgres_server: EmbeddedPostgres, postgres_url: str) -> AsyncIterator[Database]:
     """A database behind a PgBouncer that shares three server connections in transaction pooling."""
-    parts = urlsplit(postgres_url)
-    folder = tmp_path_factory.mktemp("b")
-    config = folder / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\n* = host={unquote(parse_qs(parts.query)['host'][0])} user=postgres\n"
+    assert _PGBOUNCER is not None
+    folder = Path(tempfile.mkdtemp())
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n* = host={postgres_server.socket_dir} user=postgres\n"
         f"[pgbouncer]\nlisten_addr =\nunix_socket_dir = {folder}\nauth_type = any\npool_mode = transaction\n"
         "default_pool_size = 3\nmax_client_conn = 100\nserver_round_robin = 1\n"
     )
-    if os.geteuid() == 0:
-        _open_to_others(config)
-    as_another = ["-u", "triplane"] if os.geteuid() == 0 else []
-    assert _PGBOUNCER is not None
+    # PgBouncer refuses root, as PostgreSQL does.
+    user = postgres_server.spawn_options()["user"]
+    if user is not None:
+        shutil.chown(folder, user)
     process = await asyncio.create_subprocess_exec(
-        _PGBOUNCER, "-q", *as_another, str(config), stdout=DEVNULL, stderr=DEVNULL
+        _PGBOUNCER, "-q", str(folder / "pgbouncer.ini"), stdout=DEVNULL, stderr=DEVNULL, user=user
     )
     try:
-        yield await _open_when_ready(f"postgresql://postgres@/{parts.path[1:]}?host={folder}&port=6432")
+        yield await _open_when_ready(
+            f"postgresql://postgres@{urlsplit(postgres_url).path}?host={folder}&port=6432"
+        )
     finally:
         process.terminate()
         await asyncio.wait_for(process.wait(), 10)
-
-
-def _open_to_others(config: Path) -> None:
-    """PgBouncer refuses root, as PostgreSQL does; pytest's folders are closed to others."""
-    shutil.chown(config.parent, "triplane")
-    for folder in config.parents:
-        folder.chmod(folder.stat().st_mode | 0o011)
+        shutil.rmtree(folder)
 
 
 async def _open_when_ready(url: str) -> Database:

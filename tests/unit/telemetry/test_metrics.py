@@ -8,7 +8,9 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from triplane.domain.events import Usage
-from triplane.telemetry.metrics import Metrics, forget_process, start_shared_metrics
+from triplane.telemetry.completions import CompletionMetrics
+from triplane.telemetry.metrics import Metrics
+from triplane.telemetry.shared_metrics import start_shared_metrics
 
 AT = {"model": "smollm2", "engine": "embedded"}
 
@@ -32,7 +34,9 @@ def test_a_completion_is_in_flight_until_it_ends_and_counted_by_outcome() -> Non
     metrics.engine("smollm2", "embedded").completion_started()
     during = value(metrics, "triplane_completions_in_flight", **AT)
 
-    metrics.engine("smollm2", "embedded").completion_ended("failed", "engine_failed", Usage())
+    metrics.engine("smollm2", "embedded").completion_ended(
+        "failed", "engine_failed", Usage(), had_token=False
+    )
 
     assert during == 1
     assert value(metrics, "triplane_completions_in_flight", **AT) == 0
@@ -44,7 +48,7 @@ def test_tokens_are_counted_by_kind_and_model() -> None:
     metrics.engine("smollm2", "embedded").completion_started()
     usage = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=7)
 
-    metrics.engine("smollm2", "embedded").completion_ended("complete", "", usage)
+    metrics.engine("smollm2", "embedded").completion_ended("complete", "", usage, had_token=False)
 
     counted = [
         value(metrics, "triplane_tokens_total", model="smollm2", kind=kind)
@@ -86,14 +90,31 @@ def test_a_time_to_first_token_is_counted_by_model_and_engine() -> None:
     assert value(metrics, "triplane_time_to_first_token_seconds_bucket", **AT, le="0.05") == 0
 
 
-def test_requests_errors_turns_windows_streams_and_queue_are_told() -> None:
+def test_a_completion_is_in_the_queue_until_its_first_token_or_its_end() -> None:
+    metrics = Metrics({})
+    observer = CompletionMetrics(metrics)
+    answered, refused = observer.begin("smollm2", "embedded"), observer.begin("smollm2", "embedded")
+
+    def depth() -> float:
+        return value(metrics, "triplane_engine_queue_depth", **AT)
+
+    seen = [depth()]
+    answered.first_token(0.1)
+    seen.append(depth())
+    answered.ended(Usage(), "stop", None)
+    seen.append(depth())
+    refused.ended(Usage(), None, "overloaded")
+
+    assert [*seen, depth()] == [2, 1, 1, 0]
+
+
+def test_requests_errors_turns_windows_and_streams_are_told() -> None:
     metrics = Metrics({})
     metrics.http_request("/v1/models", "GET", 200, 0.004)
     metrics.http_error("model_not_found")
     metrics.turn_ended("stopped")
     metrics.hot_window_read(hit=True)
     metrics.stream_opened()
-    metrics.queue_depth("smollm2", 3)
 
     told = metrics.exposition()
 
@@ -103,7 +124,6 @@ def test_requests_errors_turns_windows_streams_and_queue_are_told() -> None:
     assert value(told, "triplane_turns_total", status="stopped") == 1
     assert value(told, "triplane_hot_window_reads_total", result="hit") == 1
     assert value(told, "triplane_streams_open") == 1
-    assert value(told, "triplane_engine_queue_depth", model="smollm2") == 3
 
 
 def test_two_metrics_in_one_process_do_not_mix() -> None:
@@ -114,39 +134,32 @@ def test_two_metrics_in_one_process_do_not_mix() -> None:
 
 
 WORKER = """
+from triplane.telemetry.completions import CompletionMetrics
 from triplane.telemetry.metrics import Metrics
 metrics = Metrics()
 metrics.stream_opened()
 metrics.turn_ended("complete")
 metrics.engine("smollm2", "embedded").itl.observe(0.02)
-exposition = metrics.exposition()
-import os, sys
-sys.stdout.buffer.write(b"%d\\n" % os.getpid() + exposition)
+import sys
+sys.stdout.buffer.write(metrics.exposition())
 """
 
 
-def run_worker(directory: Path) -> tuple[int, bytes]:
+def run_worker(directory: Path) -> bytes:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
-    done = subprocess.run(
-        [sys.executable, "-c", WORKER], env=environment, capture_output=True, check=True, timeout=60
-    )
-    pid, _, exposition = done.stdout.partition(b"\n")
-    return int(pid), exposition
+    command = [sys.executable, "-c", WORKER]
+    return subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60).stdout
 
 
 def test_any_worker_tells_of_all_and_one_that_ended_holds_no_stream_open(tmp_path: Path) -> None:
     start_shared_metrics(tmp_path / "metrics")
-    first, alone = run_worker(tmp_path / "metrics")
-    _, both = run_worker(tmp_path / "metrics")
-    forget_process(tmp_path / "metrics", first)
-    _, last = run_worker(tmp_path / "metrics")
+    alone = run_worker(tmp_path / "metrics")
+    both = run_worker(tmp_path / "metrics")
 
     assert value(alone, "triplane_turns_total", status="complete") == 1
     assert value(both, "triplane_turns_total", status="complete") == 2
     assert value(both, "triplane_inter_token_latency_seconds_count", **AT) == 2
-    assert value(both, "triplane_streams_open") == 2
-    assert value(last, "triplane_turns_total", status="complete") == 3
-    assert value(last, "triplane_streams_open") == 2
+    assert value(both, "triplane_streams_open") == 1
 
 
 def test_numbers_of_an_earlier_run_are_cleared_at_the_start(tmp_path: Path) -> None:
@@ -154,4 +167,4 @@ def test_numbers_of_an_earlier_run_are_cleared_at_the_start(tmp_path: Path) -> N
 
     start_shared_metrics(tmp_path)
 
-    assert value(run_worker(tmp_path)[1], "triplane_turns_total", status="complete") == 1
+    assert value(run_worker(tmp_path), "triplane_turns_total", status="complete") == 1

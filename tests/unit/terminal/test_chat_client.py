@@ -98,7 +98,7 @@ async def test_a_turn_that_breaks_off_goes_on_behind_the_last_event_seen(server:
         [b"id: 3\n" + chunk("lo", **turn), b"data: [DONE]\n\n"],
     ]
 
-    pieces = await answer(ChatClient(server.url, "tp-key", "small", "conv_1"))
+    pieces = await answer(ChatClient(server.url, "tp-key", "small", conversation_id="conv_1"))
 
     assert pieces == ["Hel", "lo"]
     assert server.asked[-1] == ("GET", "/v1/turns/turn_1/events?after=2")
@@ -128,7 +128,7 @@ async def test_a_refused_key_is_an_error_of_its_own_kind(server: Server) -> None
 
 async def test_stopping_names_the_turn_that_runs(server: Server) -> None:
     server.streams = [[b"id: 1\n" + chunk("Hel", turn_id="turn_1"), b"data: [DONE]\n\n"]]
-    client = ChatClient(server.url, "tp-key", "small", "conv_1")
+    client = ChatClient(server.url, "tp-key", "small", conversation_id="conv_1")
 
     async with client:
         async for _ in client.answer("Hello?"):

@@ -151,8 +151,10 @@ WITH RECURSIVE path AS (
     SELECT m.* FROM messages m
     WHERE m.tenant_id = $1 AND m.id = $4 AND m.conversation_id = $3 AND m.seq >= $5
     UNION ALL
-    SELECT above.* FROM path JOIN messages above ON above.tenant_id = $1 AND above.id = path.parent_id
-    WHERE above.seq >= $5
+    -- LIMIT keeps the planner to one look-up by primary key for each step.
+    SELECT above.* FROM path CROSS JOIN LATERAL (
+        SELECT * FROM messages WHERE tenant_id = $1 AND id = path.parent_id LIMIT 1
+    ) above WHERE above.seq >= $5
 )
 SELECT {", ".join(f"path.{column}" for column in MESSAGE_COLUMNS.split(", "))}
 FROM conversations c LEFT JOIN path ON true

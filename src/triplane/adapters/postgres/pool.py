@@ -1,14 +1,15 @@
 """The way to PostgreSQL: one pool, a time limit on everything, and driver errors translated in one place.
 
 Behind PgBouncer in transaction pooling (`pooled`), consecutive statements may run on different server
-connections. So a session keeps no state here: no prepared statement outlives its transaction, nothing is set,
-listened to or locked for longer than one.
+connections. So a session keeps no state here: no prepared statement is used twice (the driver parses and runs
+an unnamed one without a Sync between, which keeps both on one connection), and nothing is set, listened to or
+locked for longer than a transaction.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import asyncpg
 
@@ -18,8 +19,6 @@ _ACQUIRE_TIMEOUT_S = 5.0
 _STATEMENT_TIMEOUT_S = 15.0
 _CONNECT_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 10.0
-
-_T = TypeVar("_T")
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
@@ -32,9 +31,8 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 class Database:
     """Runs statements. Every method raises StoreUnavailable, and InvalidRequest for text with NUL."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, pooled: bool) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
-        self._pooled = pooled
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
@@ -44,17 +42,23 @@ class Database:
                 yield connection
 
     async def fetch(self, sql: str, *arguments: object) -> Sequence[asyncpg.Record]:
-        return await self._run(lambda connection: connection.fetch(sql, *arguments))
+        async with self.connection() as connection:
+            rows: Sequence[asyncpg.Record] = await connection.fetch(sql, *arguments)
+            return rows
 
     async def fetchrow(self, sql: str, *arguments: object) -> asyncpg.Record | None:
-        return await self._run(lambda connection: connection.fetchrow(sql, *arguments))
+        async with self.connection() as connection:
+            return await connection.fetchrow(sql, *arguments)
 
     async def fetchval(self, sql: str, *arguments: object) -> Any:
-        return await self._run(lambda connection: connection.fetchval(sql, *arguments))
+        async with self.connection() as connection:
+            return await connection.fetchval(sql, *arguments)
 
     async def execute(self, sql: str, *arguments: object) -> str:
         """Returns the command's tag, such as `UPDATE 1`."""
-        return await self._run(lambda connection: connection.execute(sql, *arguments))
+        async with self.connection() as connection:
+            tag: str = await connection.execute(sql, *arguments)
+            return tag
 
     async def check(self) -> None:
         """Raises StoreUnavailable unless PostgreSQL answers: for readiness."""
@@ -66,14 +70,6 @@ class Database:
             await asyncio.wait_for(self._pool.close(), _CLOSE_TIMEOUT_S)
         except TimeoutError:
             self._pool.terminate()
-
-    async def _run(self, statement: Callable[[asyncpg.Connection], Awaitable[_T]]) -> _T:
-        async with self.connection() as connection:
-            if not self._pooled:
-                return await statement(connection)
-            # Parsing and running are two messages; a transaction keeps them on one server connection.
-            async with connection.transaction():
-                return await statement(connection)
 
 
 async def open_database(url: str, *, pooled: bool = False, size: int = 10) -> Database:
@@ -92,7 +88,7 @@ async def open_database(url: str, *, pooled: bool = False, size: int = 10) -> Da
             command_timeout=_STATEMENT_TIMEOUT_S,
             statement_cache_size=0 if pooled else 200,
         )
-    return Database(pool, pooled=pooled)
+    return Database(pool)
 
 
 async def _learn_types(connection: asyncpg.Connection) -> None:

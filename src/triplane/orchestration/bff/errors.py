@@ -12,7 +12,7 @@ from litestar.openapi import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 
 from triplane.domain import errors
-from triplane.orchestration.bff.scope import request_id_of
+from triplane.orchestration.bff.scope import request_id_of, set_error_code
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -102,7 +102,10 @@ def unexpected_error(error: BaseException, request_id: str) -> ErrorBody:
     )
 
 
-def _respond(body: ErrorBody, status: int, headers: Mapping[str, str]) -> Response[ErrorBody]:
+def _respond(
+    request: AnyRequest, body: ErrorBody, status: int, headers: Mapping[str, str]
+) -> Response[ErrorBody]:
+    set_error_code(request.scope, body.error.code)
     return Response(
         body,
         status_code=status,
@@ -115,7 +118,7 @@ def _known(request: AnyRequest, error: errors.TriplaneError) -> Response[ErrorBo
     status = status_of(error)
     if status >= 500:
         log.warning("request failed", request_id=request_id_of(request.scope), code=error.code)
-    return _respond(present_error(error), status, error_headers(error))
+    return _respond(request, present_error(error), status, error_headers(error))
 
 
 def _http(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:
@@ -130,8 +133,8 @@ def _http(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:
             type="invalid_request_error",
             code="method_not_allowed",
         )
-        return _respond(ErrorBody(error=detail), 405, error.headers or {})
-    return _respond(_invalid(error), error.status_code, error.headers or {})
+        return _respond(request, ErrorBody(error=detail), 405, error.headers or {})
+    return _respond(request, _invalid(error), error.status_code, error.headers or {})
 
 
 def _invalid(error: HTTPException) -> ErrorBody:
@@ -146,7 +149,7 @@ def _invalid(error: HTTPException) -> ErrorBody:
 
 
 def _unexpected(request: AnyRequest, error: Exception) -> Response[ErrorBody]:
-    return _respond(unexpected_error(error, request_id_of(request.scope)), 500, {})
+    return _respond(request, unexpected_error(error, request_id_of(request.scope)), 500, {})
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {

@@ -1,4 +1,4 @@
-"""What we keep with each request, in ASGI's `scope["state"]`: its id, who sends it, how they signed in."""
+"""What we keep with each request, in ASGI's `scope["state"]`: its id, who sends it, and what failed."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -8,6 +8,7 @@ from triplane.orchestration.accounts.authentication import Authenticated
 
 _REQUEST_ID = "request_id"
 _AUTHENTICATED = "authenticated"
+_ERROR_CODE = "error_code"
 
 AnyScope = MutableMapping[str, Any]
 
@@ -31,3 +32,8 @@ def authenticated_of(scope: Any) -> Authenticated:
     found = scope["state"][_AUTHENTICATED]
     assert isinstance(found, Authenticated), "only authentication writes here"
     return found
+
+
+def set_error_code(scope: Any, code: str | None) -> None:
+    """The code of the error that the request is answered with, for whoever counts errors."""
+    scope.setdefault("state", {})[_ERROR_CODE] = code
