@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+import msgspec
+
 from triplane.domain.conversation import Principal, TurnRecord
 from triplane.domain.events import (
     Delta,
@@ -41,7 +43,9 @@ async def follow_turn(
             break
         record = await deps.turns.get(who, turn_id)
     for entry in _retold(record):
-        if entry.position > last or isinstance(entry.event, TurnEnded):
+        if isinstance(entry.event, TurnEnded):
+            yield msgspec.structs.replace(entry, position=max(entry.position, last + 1))
+        elif entry.position > last:
             yield entry
 
 
