@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("--skip-engine", action="store_true", help="only what the planes themselves cost")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="triplane-bench-"))
+    for part in ("engine", "nothing"):
+        (folder / part).mkdir()
     try:
         engine, costs = asyncio.run(_measure(folder, options.model_file, options.rounds, options.skip_engine))
     except BaseException:
@@ -49,12 +51,12 @@ async def _measure(
         if models := os.environ.get("TRIPLANE_MODELS_DIR"):
             settings["TRIPLANE_MODELS_DIR"] = models
         _say("Against the bare llama.cpp engine …")
-        async with running_stack(folder, settings, MODEL) as stack:
+        async with running_stack(folder / "engine", settings, MODEL) as stack:
             measured = [await against_engine.measure(stack, streams, rounds) for streams in (1, 4)]
     _say("Against an engine that costs nothing …")
     async with running_zero_delay_engine() as engine:
         settings = {"TRIPLANE_ENGINE_URL": engine.url}
-        async with running_stack(folder, settings, ZERO_DELAY) as stack:
+        async with running_stack(folder / "nothing", settings, ZERO_DELAY) as stack:
             return measured, await against_nothing.measure(stack, engine, Load())
 
 

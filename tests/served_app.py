@@ -63,7 +63,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def served(database: Database, redis_client: redis.asyncio.Redis) -> AsyncIterator[Served]:
+async def bff(database: Database, redis_client: redis.asyncio.Redis) -> AsyncIterator[Served]:
     conversations, turns = PostgresConversations(database), PostgresTurns(database)
     gateway, usage, log = ScriptedGateway(ANSWER), PostgresUsage(database), RedisReplayLog(redis_client)
     running, metering = BackgroundTasks(), BackgroundTasks()

@@ -15,8 +15,8 @@ from triplane.orchestration.accounts.sessions import principal_of
 
 
 @pytest.fixture
-async def official(served: Served) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key=served.key, max_retries=0) as client:
+async def official(bff: Served) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=f"{bff.url}/v1", api_key=bff.key, max_retries=0) as client:
         yield client
 
 
@@ -59,9 +59,9 @@ async def test_openais_client_meets_its_own_exceptions(official: openai.AsyncOpe
     assert refused.value.param == "metadata"
 
 
-async def test_messages_come_back_oldest_first_and_paged(served: Served) -> None:
+async def test_messages_come_back_oldest_first_and_paged(bff: Served) -> None:
     items = [{"role": "user", "content": f"line {n}"} for n in range(5)]
-    async with served.client() as client:
+    async with bff.client() as client:
         made = (await client.post("/v1/conversations", json={"items": items})).json()["id"]
         first = (await client.get(f"/v1/conversations/{made}/messages?limit=3")).json()
         rest = (await client.get(f"/v1/conversations/{made}/messages?after=3")).json()
@@ -72,16 +72,16 @@ async def test_messages_come_back_oldest_first_and_paged(served: Served) -> None
     assert rest["data"][1]["parent_id"] == rest["data"][0]["id"]
 
 
-async def test_another_tenants_conversation_does_not_exist(served: Served, database: Database) -> None:
+async def test_another_tenants_conversation_does_not_exist(bff: Served, database: Database) -> None:
     stranger = (new_id("tenant"), new_id("user"))
     await database.execute("INSERT INTO tenants (id, name) VALUES ($1, 'Other')", stranger[0])
     await database.execute(
         "INSERT INTO users (tenant_id, id, name, is_admin) VALUES ($1, $2, 'Eve', true)", *stranger
     )
-    owner = await served.http_app.administrator()
+    owner = await bff.http_app.administrator()
     eve = type(owner)(tenant_id=stranger[0], user_id=stranger[1], is_admin=True)
-    _, eves_key = await served.http_app.api_keys.create(eve, "eve")
-    async with served.client() as client:
+    _, eves_key = await bff.http_app.api_keys.create(eve, "eve")
+    async with bff.client() as client:
         made = (await client.post("/v1/conversations", json={})).json()["id"]
         client.headers["authorization"] = f"Bearer {eves_key}"
         answers = [
@@ -96,9 +96,9 @@ async def test_another_tenants_conversation_does_not_exist(served: Served, datab
     assert seen == []
 
 
-async def test_a_browser_signs_in_once_and_out(served: Served) -> None:
-    link = await served.http_app.sessions.make_sign_in_link()
-    async with httpx.AsyncClient(base_url=served.url) as browser:
+async def test_a_browser_signs_in_once_and_out(bff: Served) -> None:
+    link = await bff.http_app.sessions.make_sign_in_link()
+    async with httpx.AsyncClient(base_url=bff.url) as browser:
         first = await browser.get("/sign-in", params={"token": link.token})
         second = await browser.get("/sign-in", params={"token": link.token})
         me = await browser.get("/v1/me")
@@ -113,10 +113,10 @@ async def test_a_browser_signs_in_once_and_out(served: Served) -> None:
     assert me.json()["name"] == "Administrator"
 
 
-async def test_a_revoked_key_is_refused_at_once(served: Served) -> None:
-    who = principal_of(await served.http_app.accounts.ensure_first_administrator())
-    key, secret = await served.http_app.api_keys.create(who, "laptop")
-    async with served.client() as client:
+async def test_a_revoked_key_is_refused_at_once(bff: Served) -> None:
+    who = principal_of(await bff.http_app.accounts.ensure_first_administrator())
+    key, secret = await bff.http_app.api_keys.create(who, "laptop")
+    async with bff.client() as client:
         mine = {"authorization": f"Bearer {secret}"}
         before = await client.get("/v1/me", headers=mine)
         await client.delete(f"/v1/api_keys/{key.id}")
@@ -126,15 +126,13 @@ async def test_a_revoked_key_is_refused_at_once(served: Served) -> None:
     assert (before.status_code, after.status_code, unknown.status_code) == (200, 401, 404)
 
 
-async def test_a_body_over_the_limit_is_refused_whole_or_in_chunks(
-    served: Served, database: Database
-) -> None:
+async def test_a_body_over_the_limit_is_refused_whole_or_in_chunks(bff: Served, database: Database) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(64):
             yield b" " * (MAX_BODY // 4)
 
     headers = {"content-type": "application/json"}
-    async with served.client() as client:
+    async with bff.client() as client:
         whole = await client.post("/v1/conversations", content=b" " * (16 * MAX_BODY), headers=headers)
         parts = await client.post("/v1/conversations", content=chunks(), headers=headers)
 
@@ -143,22 +141,22 @@ async def test_a_body_over_the_limit_is_refused_whole_or_in_chunks(
 
 
 async def test_a_client_that_hangs_up_in_the_middle_of_its_body_leaves_nothing(
-    served: Served, database: Database
+    bff: Served, database: Database
 ) -> None:
-    host, port = served.url.removeprefix("http://").split(":")
+    host, port = bff.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
-    head = f"POST /v1/conversations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.key}\r\n"
+    head = f"POST /v1/conversations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bff.key}\r\n"
     writer.write((head + 'Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"title"').encode())
     await writer.drain()
     writer.close()
     await writer.wait_closed()
 
-    async with served.client() as client:
+    async with bff.client() as client:
         assert (await client.get("/v1/conversations")).json()["data"] == []
 
 
-async def test_it_is_ready_while_postgres_answers(served: Served) -> None:
-    async with served.client() as client:
+async def test_it_is_ready_while_postgres_answers(bff: Served) -> None:
+    async with bff.client() as client:
         ready = await client.get("/readyz")
 
     assert ready.json() == {"status": "ready", "checks": ["PostgreSQL"]}

@@ -53,8 +53,8 @@ def attack_all(url: str, key: str) -> list[str]:
     return found
 
 
-async def test_every_operation_keeps_to_its_description_whatever_is_sent(served: Served) -> None:
+async def test_every_operation_keeps_to_its_description_whatever_is_sent(bff: Served) -> None:
     async with asyncio.timeout(100):
-        found = await asyncio.to_thread(attack_all, served.url, served.key)
+        found = await asyncio.to_thread(attack_all, bff.url, bff.key)
 
     assert found == []

@@ -6,7 +6,7 @@ from triplane.domain.completion import Message
 from triplane.domain.conversation import NewMessage, OpenedTurn, Principal, UsageEvent
 from triplane.domain.events import TurnStatus, Usage
 from triplane.domain.ids import new_id
-from triplane.orchestration.ports import NewTurn, TurnResult
+from triplane.orchestration.ports import HeldTurn, NewTurn, TurnResult
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
 
@@ -33,6 +33,10 @@ def new_turn(
         parent_id=parent_id,
         provisional_title=title,
     )
+
+
+def held_by(who: Principal, opened: OpenedTurn) -> HeldTurn:
+    return HeldTurn(tenant_id=who.tenant_id, turn_id=opened.turn_id, fence=opened.fence)
 
 
 def result(

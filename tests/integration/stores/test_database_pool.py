@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from store_examples import new_turn, result
+from store_examples import held_by, new_turn, result
 
 from servers import add_user
 from triplane.adapters.embedded.postgres import EmbeddedPostgres
@@ -96,7 +96,7 @@ async def test_everything_works_behind_pgbouncer_with_more_clients_than_connecti
 
     async def one_turn(number: int) -> None:
         opened = await turns.open(who, new_turn(made.id, f"turn {number}"))
-        await turns.checkpoint(who, opened.turn_id, opened.message_id, "so far")
+        assert await turns.renew(held_by(who, opened), "so far", 2) == "held"
         assert await turns.finish(who, result(who, opened))
         assert (await turns.get(who, opened.turn_id)).status == "complete"
 

@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
-from store_examples import USAGE, new_turn, result
+from store_examples import USAGE, held_by, new_turn, result
 
 from servers import add_user
 from triplane.adapters.postgres.conversations import PostgresConversations
@@ -255,17 +255,48 @@ async def test_streaming_is_no_end(turns: PostgresTurns, who: Principal, convers
         await turns.finish(who, result(who, opened, status="streaming"))
 
 
-async def test_a_checkpoint_counts_only_while_the_turn_runs(
+async def test_a_renewal_saves_the_text_while_the_turn_runs(
     turns: PostgresTurns, who: Principal, conversation_id: str
 ) -> None:
     opened = await turns.open(who, new_turn(conversation_id, "Hello"))
 
-    await turns.checkpoint(who, opened.turn_id, opened.message_id, "The ans")
+    assert await turns.renew(held_by(who, opened), "The ans", 3) == "held"
     assert (await turns.get(who, opened.turn_id)).content == "The ans"
 
     await turns.finish(who, result(who, opened))
-    await turns.checkpoint(who, opened.turn_id, opened.message_id, "late")
+    assert await turns.renew(held_by(who, opened), "late", 4) == "lost"
     assert (await turns.get(who, opened.turn_id)).content == "The answer."
+
+
+async def test_a_lapsed_turn_is_claimed_once_and_its_old_owner_shut_out(
+    turns: PostgresTurns, database: Database, who: Principal, conversation_id: str
+) -> None:
+    new = msgspec.structs.replace(new_turn(conversation_id, "Hello"), request=b'{"a": 1}', lease_owner="one")
+    opened = await turns.open(who, new)
+    assert await turns.claim_lapsed("two", 10) == []
+    await turns.release(held_by(who, opened), "The ans", 3)
+
+    claims = await asyncio.gather(*(turns.claim_lapsed(f"worker {n}", 10) for n in range(4)))
+
+    (lapsed,) = [turn for claim in claims for turn in claim]
+    assert (lapsed.request, lapsed.content, lapsed.log_position) == (b'{"a": 1}', "The ans", 3)
+    assert lapsed.opened.fence == opened.fence + 1
+    assert lapsed.opened.input_messages == opened.input_messages
+    assert await turns.renew(held_by(who, opened), "mine!", 9) == "lost"
+    assert not await turns.finish(who, result(who, opened, content="mine!"))
+    assert await turns.finish(who, msgspec.structs.replace(result(who, opened), fence=lapsed.opened.fence))
+
+
+async def test_a_stop_reaches_the_owner_with_its_next_renewal(
+    turns: PostgresTurns, who: Principal, conversation_id: str
+) -> None:
+    opened = await turns.open(who, new_turn(conversation_id, "Hello"))
+
+    await turns.request_stop(who, opened.turn_id)
+
+    assert await turns.renew(held_by(who, opened), "", 0) == "stop"
+    with pytest.raises(NotFound):
+        await turns.request_stop(msgspec.structs.replace(who, user_id=new_id("user")), opened.turn_id)
 
 
 async def test_an_unknown_turn_isnt_found(turns: PostgresTurns, who: Principal) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from serve_process import ServeProcess, data_folder, serving
 
 
