@@ -152,8 +152,16 @@ async def run_worker(settings: Settings) -> None:
         async def title(payload: bytes) -> None:
             await generate_title(msgspec.json.decode(payload, type=TitleJob), deps)
 
-        url = _required(settings.database_url, "TRIPLANE_DATABASE_URL")
-        await run_jobs(url, {"generate_title": JobHandler(run=title, attempts=3)}, _told_to_stop())
+        await run_jobs(
+            _listening_url(settings), {"generate_title": JobHandler(run=title, attempts=3)}, _told_to_stop()
+        )
+
+
+def _listening_url(settings: Settings) -> str:
+    """PostgreSQL's own address: the worker listens for jobs, which transaction pooling can't do."""
+    if settings.database_pooled:
+        return _required(settings.database_direct_url, "TRIPLANE_DATABASE_DIRECT_URL")
+    return _required(settings.database_direct_url or settings.database_url, "TRIPLANE_DATABASE_URL")
 
 
 def _told_to_stop() -> asyncio.Event:

@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     web_dist: Path
     database_url: str | None
     database_pooled: bool
+    database_direct_url: str | None
     redis_url: str | None
     objects_url: str | None
     engine: EngineSettings
@@ -70,6 +71,9 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         web_dist=_path(environment, "TRIPLANE_WEB_DIST") or _WEB_DIST,
         database_url=_address(environment, "TRIPLANE_DATABASE_URL", ("postgresql://", "postgres://")),
         database_pooled=_switch(environment, "TRIPLANE_DATABASE_POOLED"),
+        database_direct_url=_address(
+            environment, "TRIPLANE_DATABASE_DIRECT_URL", ("postgresql://", "postgres://")
+        ),
         redis_url=_address(environment, "TRIPLANE_REDIS_URL", ("redis://", "rediss://", "unix://")),
         objects_url=_address(environment, "TRIPLANE_OBJECTS_URL", ("s3://", "gs://", "az://", "file://")),
         engine=EngineSettings(

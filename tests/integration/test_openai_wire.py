@@ -9,8 +9,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from openai import AsyncOpenAI
 
 from app_fixture import AppServer
+from triplane.orchestration.bff.event_stream import PING
 
 JS = Path(__file__).parents[1] / "js"
 BODY: dict[str, Any] = {
@@ -74,13 +77,42 @@ async def test_the_events_of_a_turn_carry_positions_and_can_be_had_again_from_an
 
     blocks = [block for block in wire.split("\n\n") if block.startswith("id: ")]
     positions = [int(block.splitlines()[0].removeprefix("id: ")) for block in blocks]
-    assert positions == list(range(1, len(positions) + 1))
+    assert positions == sorted(set(positions))
+    assert all("\ndata: {" in block for block in blocks)
     assert first["conversation_id"] == conversation
-    behind = [block.partition("\n")[2].splitlines()[0] for block in blocks[3:]]
-    resumed = [
-        block.partition("\n")[2].splitlines()[0] for block in again.split("\n\n") if block.startswith("id: ")
-    ]
-    assert resumed == behind
+    resumed = [block for block in again.split("\n\n") if block.startswith("id: ")]
+    assert resumed == [block for block, position in zip(blocks, positions, strict=True) if position > 3]
+
+
+async def test_heartbeats_in_a_turn_are_nothing_to_openais_client() -> None:
+    def event(text: str, position: int) -> bytes:
+        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        choices = [{"index": 0, "delta": {"content": text}, "finish_reason": None}]
+        return b"id: %d\ndata: %s\n\n" % (position, json.dumps(chunk | {"choices": choices}).encode())
+
+    async def answer(_: web.Request) -> web.Response:
+        wire = PING + event("Hel", 1) + PING + PING + event("lo", 2) + PING + b"data: [DONE]\n\n"
+        return web.Response(body=wire, content_type="text/event-stream")
+
+    server = web.Application()
+    server.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(server)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        port = runner.addresses[0][1]
+        async with AsyncOpenAI(
+            base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0
+        ) as client:
+            stream = await client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "Hi"}], stream=True
+            )
+            texts = [chunk.choices[0].delta.content async for chunk in stream]
+    finally:
+        await runner.cleanup()
+
+    assert texts == ["Hel", "lo"]
 
 
 async def test_openais_javascript_client_works_as_in_its_own_examples(app_server: AppServer) -> None:

@@ -69,8 +69,8 @@ async def test_frames_are_sent_as_they_come_and_the_response_ends_with_them() ->
 async def test_silence_is_filled_with_heartbeats() -> None:
     frames, client = Frames(), Client()
     task = response(frames, client, heartbeat_s=0.02)
-    assert await client.next_body() == b": ping\n\n"
-    assert await client.next_body() == b": ping\n\n"
+    assert await client.next_body() == b": ping\n"
+    assert await client.next_body() == b": ping\n"
     await frames.queue.put(None)
     await asyncio.wait_for(task, 5)
 

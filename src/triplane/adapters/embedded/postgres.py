@@ -104,9 +104,11 @@ class EmbeddedPostgres:
         if not (self.folder / "PG_VERSION").exists():
             self._make_cluster(owner)
         self._require_version()
-        # We hold the lock and have stopped every server of this folder, so this names a dead process, or
-        # one that has been given its number since, which PostgreSQL would take for a live server.
+        # We hold the lock and have stopped every server of this folder, so these name a dead process,
+        # or one that has been given its number since, which PostgreSQL would take for a live server.
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
+        for left_over in self.socket_dir.glob(".s.PGSQL.*"):
+            left_over.unlink(missing_ok=True)
 
     def command(self) -> list[str]:
         """The foreground server. It logs to standard error."""

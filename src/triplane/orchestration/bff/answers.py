@@ -77,6 +77,13 @@ class ChunkEncoder:
     def role(self) -> bytes:
         return self._encode(ChunkChoice(delta=ChunkDelta(role="assistant", content="")))
 
+    def nothing(self) -> bytes:
+        """An empty delta: the answer is whole but not stored yet, and only the position moves on.
+
+        It has data, because OpenAI's client for Python takes an `id:` line alone for broken JSON.
+        """
+        return self._encode(ChunkChoice(delta=ChunkDelta()))
+
     def delta(self, delta: Delta) -> bytes:
         if delta.logprobs is None:
             return self._before_text + msgspec.json.encode(delta.text) + self._after_text
@@ -166,7 +173,7 @@ def _turn_frames(event: TurnEvent, encoder: ChunkEncoder) -> bytes:
         case ToolCallDelta():
             return encoder.tool_call(event)
         case Finished():
-            return b"\n"  # whole but not stored yet: only the position moves on
+            return encoder.nothing()
         case TurnEnded(error=TurnError() as error):
             return error_frame(error_from_code(error.code, error.message))
         case TurnEnded():

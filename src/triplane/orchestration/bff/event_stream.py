@@ -17,7 +17,9 @@ HEARTBEAT_S = 15.0
 STALL_S = 60.0
 """A client that has taken nothing for so long is dropped; the replay log has the rest for it."""
 
-_PING = b": ping\n\n"
+PING = b": ping\n"
+"""No empty line behind it: once a stream has had an `id:`, OpenAI's client for Python takes every empty line
+for the end of an event."""
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -83,7 +85,7 @@ class _Sender(ASGIResponse):
                 return
             silent = monotonic() - self._sent_at >= self._heartbeat_s
             if silent and not self._sending_since and not pump.done():
-                await self._send(send, _PING, more=True)
+                await self._send(send, PING, more=True)
 
     async def _pump(self, send: Send) -> None:
         async for frame in self._frames:
