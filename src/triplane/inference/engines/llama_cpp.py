@@ -11,6 +11,7 @@ Its prefix cache can't be salted: tenants that must not share timing need an eng
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -167,11 +168,10 @@ class LlamaCppEngine(OpenAIEngine):
         body, calls = await self._body(request)
         response = await self._open(body, {**headers, "Connection": "close"})
         stream = LlamaStream(response, LlamaReader(self._engine_model, calls))
-        try:
+        async with AsyncExitStack() as unless_begun:
+            unless_begun.push_async_callback(stream.aclose)
             await stream.begin()
-        except BaseException:
-            await stream.aclose()
-            raise
+            unless_begun.pop_all()
         return stream
 
     async def count_tokens(self, messages: Sequence[Message]) -> list[int]:
