@@ -2,12 +2,13 @@
 # Settings are environment variables: TRIPLANE_HOST, TRIPLANE_PORT, TRIPLANE_DATA_DIR (docs/operations.md).
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test install web lint bench lock clean
+.PHONY: help serve test install web lint bench chaos lock clean
 
 help:
 	@echo "make serve    install what is needed, start everything, print the address and a sign-in link"
 	@echo "make test     install what is needed, run every test"
 	@echo "make lint     style, types and import rules only"
+	@echo "make chaos    kill every part at random under load, and check that nothing shown was lost"
 	@echo "make bench    measure the planes against the bare engine"
 	@echo "make install  the Python environment in .venv; make web: the page; make lock: pin anew"
 	@echo "make clean    remove what make has built (your data stays)"
@@ -24,6 +25,9 @@ lint: install
 
 bench: install
 	@exec .venv/bin/python -m bench
+
+chaos: install
+	@PYTHONPATH=tests exec .venv/bin/python -m chaos
 
 install:
 	@scripts/install

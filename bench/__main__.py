@@ -12,10 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from bench import against_engine, against_nothing
+from bench import against_engine, against_nothing, long_conversation
 from bench.against_engine import AgainstEngine
 from bench.against_nothing import Cost, Load
-from bench.report import table
+from bench.long_conversation import LongConversation
+from bench.report import long_table, table
 from bench.stack import running_stack
 from bench.zero_delay_engine import MODEL as ZERO_DELAY
 from bench.zero_delay_engine import running_zero_delay_engine
@@ -34,17 +35,19 @@ def main() -> None:
     for part in ("engine", "nothing"):
         (folder / part).mkdir()
     try:
-        engine, costs = asyncio.run(_measure(folder, options.model_file, options.rounds, options.skip_engine))
+        engine, costs, long = asyncio.run(
+            _measure(folder, options.model_file, options.rounds, options.skip_engine)
+        )
     except BaseException:
         sys.stderr.write(f"The servers' logs are kept in {folder}.\n")
         raise
     shutil.rmtree(folder)
-    _tell(engine, costs)
+    _tell(engine, costs, long)
 
 
 async def _measure(
     folder: Path, model_file: Path | None, rounds: int, skip_engine: bool
-) -> tuple[list[AgainstEngine], dict[str, Cost]]:
+) -> tuple[list[AgainstEngine], dict[str, Cost], LongConversation]:
     measured: list[AgainstEngine] = []
     if not skip_engine:
         settings = {"TRIPLANE_MODEL_FILE": str(model_file)} if model_file else {}
@@ -57,19 +60,22 @@ async def _measure(
     async with running_zero_delay_engine() as engine:
         settings = {"TRIPLANE_ENGINE_URL": engine.url}
         async with running_stack(folder / "nothing", settings, ZERO_DELAY) as stack:
-            return measured, await against_nothing.measure(stack, engine, Load())
+            costs = await against_nothing.measure(stack, engine, Load())
+            engine.cadence_s = 0.0
+            return measured, costs, await long_conversation.measure(stack)
 
 
-def _tell(engine: list[AgainstEngine], costs: dict[str, Cost]) -> None:
+def _tell(engine: list[AgainstEngine], costs: dict[str, Cost], long: LongConversation) -> None:
     now = datetime.now(UTC)
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    sys.stdout.write(table(engine, costs, machine))
+    sys.stdout.write(table(engine, costs, machine) + "\n" + long_table(long))
     RESULTS.mkdir(exist_ok=True)
     result = {
         "at": now.isoformat(timespec="seconds"),
         "machine": machine,
         "against_engine": [msgspec.to_builtins(each) for each in engine],
         "cost": msgspec.to_builtins(costs),
+        "long_conversation": msgspec.to_builtins(long),
     }
     file = RESULTS / f"{now:%Y%m%dT%H%M%SZ}.json"
     file.write_bytes(msgspec.json.format(msgspec.json.encode(result)))

@@ -123,14 +123,14 @@ async def _per_request(
             await ask(1)
 
     await asyncio.gather(*(one_after_another(ask, 10) for ask in askers))
-    idle_rate = await _idle_transactions_per_s(stack)
-    transactions, cpu, started = await _transactions(stack), stack.cpu_s(), perf_counter()
+    idle_rate = await idle_transactions_per_s(stack)
+    before, cpu, started = await transactions(stack), stack.cpu_s(), perf_counter()
     await asyncio.gather(*(one_after_another(ask, each) for ask in askers))
     cpu = stack.cpu_s() - cpu
-    transactions = await _transactions(stack) - transactions
+    counted = await transactions(stack) - before
     count = each * load.concurrency
     others = idle_rate * (perf_counter() - started)
-    return cpu / count * 1e6, (transactions - others) / count
+    return cpu / count * 1e6, (counted - others) / count
 
 
 async def _per_event(
@@ -156,14 +156,14 @@ async def _per_event(
     return per_event * 1e6, memory / load.streams / 1024
 
 
-async def _idle_transactions_per_s(stack: Stack) -> float:
+async def idle_transactions_per_s(stack: Stack) -> float:
     """What the job worker and the database do by themselves."""
-    before, started = await _transactions(stack), perf_counter()
+    before, started = await transactions(stack), perf_counter()
     await asyncio.sleep(2)
-    return (await _transactions(stack) - before) / (perf_counter() - started)
+    return (await transactions(stack) - before) / (perf_counter() - started)
 
 
-async def _transactions(stack: Stack) -> int:
+async def transactions(stack: Stack) -> int:
     """The database's own count, once what every connection has done is in it."""
     connection = await asyncpg.connect(stack.database_url)
     try:

@@ -2,6 +2,7 @@
 
 from bench.against_engine import WAYS, AgainstEngine
 from bench.against_nothing import Cost
+from bench.long_conversation import LENGTH, LongConversation
 
 _NAMES = {"engine": "bare engine", "stateless": "stateless, all planes", "turn": "durable turn, all planes"}
 _BUDGETS = {
@@ -44,3 +45,12 @@ def _against_engine(measured: AgainstEngine) -> list[str]:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def long_table(long: LongConversation) -> str:
+    lines = [f"| | new conversation, ms | {LENGTH:,} messages, ms | ratio |", "|---|---|---|---|"]
+    for name, each in long.compared.items():
+        lines.append(f"| {name} | {each.new_ms:.2f} | {each.long_ms:.2f} | {each.ratio:.2f} |")
+    commands = ", ".join(f"{name} {count:.1f}" for name, count in long.redis_commands.items())
+    lines += ["", f"A turn: {long.postgres_transactions:.1f} PostgreSQL transactions; Redis: {commands}."]
+    return "\n".join(lines) + "\n"

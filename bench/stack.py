@@ -28,6 +28,7 @@ class _State(msgspec.Struct):
     engine_url: str | None = None
     engine_api_key: str | None = None
     database_url: str | None = None
+    redis_url: str | None = None
 
 
 class _ChildRecord(msgspec.Struct):
@@ -42,6 +43,7 @@ class Stack:
     planes: Target
     engine: Target
     database_url: str
+    redis_url: str
     workers: tuple[psutil.Process, ...]
 
     def cpu_s(self) -> float:
@@ -81,12 +83,13 @@ async def running_stack(data_dir: Path, settings: Mapping[str, str], model: str)
 def _stack(data_dir: Path, state: _State, key: str, model: str) -> Stack:
     records = msgspec.json.decode((data_dir / "run" / "children.json").read_bytes(), type=list[_ChildRecord])
     workers = tuple(psutil.Process(record.pid) for record in records if record.name.startswith("api"))
-    if not workers or not state.engine_url or not state.database_url:
-        raise BenchFailed("the running server names no API worker, no engine or no database")
+    if not workers or not state.engine_url or not state.database_url or not state.redis_url:
+        raise BenchFailed("the running server names no API worker, no engine or no store")
     return Stack(
         planes=Target(url=f"{state.url}/v1", key=key, model=model),
         engine=Target(url=state.engine_url, key=state.engine_api_key or "", model=model),
         database_url=state.database_url,
+        redis_url=state.redis_url,
         workers=workers,
     )
 

@@ -1,3 +1,11 @@
 """Fixtures for every ring: the real servers, each started once in a run and only when a test asks for it."""
 
-pytest_plugins = ["servers", "engine_fixture", "app_fixture", "http_app", "served_app", "journey_fixture"]
+pytest_plugins = [
+    "servers",
+    "engine_fixture",
+    "app_fixture",
+    "http_app",
+    "served_app",
+    "journey_fixture",
+    "page_fixture",
+]

@@ -130,13 +130,19 @@ class FakeConversationStore:
         return mine[:limit], len(mine) > limit
 
     async def update(
-        self, who: Principal, conversation_id: str, title: str | None, metadata: dict[str, str] | None
+        self,
+        who: Principal,
+        conversation_id: str,
+        title: str | None,
+        metadata: dict[str, str] | None,
+        active_leaf: str | None = None,
     ) -> Conversation:
         kept = self._find(who, conversation_id)
         kept.conversation = msgspec.structs.replace(
             kept.conversation,
             title=kept.conversation.title if title is None else title,
             metadata=kept.conversation.metadata if metadata is None else metadata,
+            active_leaf=active_leaf or kept.conversation.active_leaf,
             updated_at=_now(),
         )
         return kept.conversation
@@ -153,7 +159,7 @@ class FakeConversationStore:
         del self.kept[conversation_id]
 
     async def messages(
-        self, who: Principal, conversation_id: str, after_seq: int, limit: int
+        self, who: Principal, conversation_id: str, after_seq: int, limit: int, *, only_active: bool = False
     ) -> tuple[list[StoredMessage], bool]:
         found = [m for m in self._find(who, conversation_id).messages if m.seq > after_seq]
         return found[:limit], len(found) > limit

@@ -15,6 +15,7 @@ from triplane.experience.web_app import WebApp
 from triplane.orchestration.accounts.api_keys import ApiKeys
 from triplane.orchestration.accounts.ports import AccountStore
 from triplane.orchestration.accounts.sessions import Sessions, principal_of
+from triplane.orchestration.announcing import Announcer, NobodyListens
 from triplane.orchestration.bff.app import create_app
 from triplane.orchestration.bff.deps import AppDeps, Check
 from triplane.orchestration.bff.edge import Edge
@@ -32,6 +33,7 @@ class HttpApp:
     gateway: Gateway = field(default_factory=ScriptedGateway)
     checks: dict[str, Check] = field(default_factory=dict)
     public_url: str | None = None
+    announcer: Announcer = field(default_factory=NobodyListens)
     dist: Path = Path("/nonexistent")
     extra_handlers: Sequence[ControllerRouterHandler] = ()
 
@@ -50,6 +52,7 @@ class HttpApp:
             web=WebApp(self.dist),
             max_body_bytes=MAX_BODY,
             public_url=self.public_url,
+            announcer=self.announcer,
         )
         return create_app(deps, self.extra_handlers)
 

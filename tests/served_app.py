@@ -13,16 +13,23 @@ import uvicorn
 
 from http_app import HttpApp
 from triplane.adapters.postgres.accounts import PostgresAccounts
+from triplane.adapters.postgres.branches import PostgresBranches
 from triplane.adapters.postgres.conversations import PostgresConversations
+from triplane.adapters.postgres.history import PostgresHistory
 from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
+from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnouncer
 from triplane.adapters.redis.hot_window import RedisHotWindow
+from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.domain.events import Delta, EngineEvent, Finished, Started, Usage
 from triplane.orchestration.background import BackgroundTasks
+from triplane.orchestration.bff.branches import BranchDeps, branch_handlers
 from triplane.orchestration.bff.completions import CompletionDeps, completion_handlers
 from triplane.orchestration.bff.deps import ASGIApp
+from triplane.orchestration.bff.live_updates import live_update_handlers
+from triplane.orchestration.bff.summaries import summary_handlers
 from triplane.orchestration.bff.turns import turn_handlers
 from triplane.orchestration.following import FollowDeps
 from triplane.orchestration.stateless import StatelessDeps
@@ -65,18 +72,24 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
 @pytest.fixture
 async def bff(database: Database, redis_client: redis.asyncio.Redis) -> AsyncIterator[Served]:
     conversations, turns = PostgresConversations(database), PostgresTurns(database)
-    gateway, usage, log = ScriptedGateway(ANSWER), PostgresUsage(database), RedisReplayLog(redis_client)
-    running, metering = BackgroundTasks(), BackgroundTasks()
+    reader, announcer = LogReader(redis_client), RedisAnnouncer(redis_client)
+    gateway, usage = ScriptedGateway(ANSWER), PostgresUsage(database)
+    log = RedisReplayLog(redis_client, reader)
+    running, metering, listening = BackgroundTasks(), BackgroundTasks(), BackgroundTasks()
+    listening.start("reader", reader.run())
+    listening.start("announcements", announcer.run())
     turn = TurnDeps(
         conversations=conversations,
         turns=turns,
         hot_window=RedisHotWindow(redis_client),
+        history=PostgresHistory(database),
         log=log,
         gateway=gateway,
         usage=usage,
         running=running,
         system_policy="Be brief.",
         owner="test",
+        announcer=announcer,
     )
     follow = FollowDeps(turns=turns, log=log)
     stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering)
@@ -85,12 +98,17 @@ async def bff(database: Database, redis_client: redis.asyncio.Redis) -> AsyncIte
         conversations=conversations,
         gateway=gateway,
         checks={"PostgreSQL": database.check},
+        announcer=announcer,
         extra_handlers=[
             *completion_handlers(CompletionDeps(turn=turn, follow=follow, stateless=stateless)),
-            *turn_handlers(turn, follow),
+            *turn_handlers(turn, follow, turns),
+            *live_update_handlers(RedisAnnouncements(redis_client, reader)),
+            *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=PostgresBranches(database))),
+            *summary_handlers(turn.history),
         ],
     )
     async with serving(http_app.build()) as url:
         yield Served(url, await http_app.new_key(), http_app)
     await running.aclose(5)
     await metering.aclose(5)
+    await listening.aclose(0)

@@ -39,13 +39,13 @@ _FOR_TESTS = {
 def servers_dir() -> Iterator[Path]:
     """A data folder for this run. Not pytest's own, which it closes to the user that PostgreSQL runs as."""
     for left_over in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        _sweep(left_over)
+        sweep(left_over)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """End the servers of a run that was killed, and remove its folder; leave one that runs still."""
     servers: list[EmbeddedServer] = [EmbeddedPostgres(folder), EmbeddedRedis(folder)]
     try:

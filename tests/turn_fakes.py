@@ -4,19 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from triplane.domain.completion import CompletionRequest, Message, ModelCard, text_of
 from triplane.domain.conversation import (
     Conversation,
     OpenedTurn,
     Principal,
     StoredMessage,
+    Summary,
     TurnRecord,
     UsageEvent,
 )
 from triplane.domain.errors import ModelNotFound, NotFound
 from triplane.domain.events import EngineEvent, Finished, LogEntry, TurnEnded, Usage
 from triplane.domain.ids import new_id
-from triplane.orchestration.ports import HeldTurn, LapsedTurn, NewTurn, Recovered, Renewal, TurnResult, Window
+from triplane.orchestration.history_ports import Unsummarised, Window
+from triplane.orchestration.ports import HeldTurn, LapsedTurn, NewTurn, Recovered, Renewal, TurnResult
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 WHO = Principal(tenant_id=new_id("tenant"), user_id=new_id("user"))
@@ -100,9 +104,7 @@ class MemoryTurns:
         self.requests.append(new.request or b"")
         if new.request_id in self.opened:
             known = self.opened[new.request_id]
-            return OpenedTurn(
-                **{name: getattr(known, name) for name in known.__struct_fields__} | {"created": False}
-            )
+            return msgspec.structs.replace(known, created=False)
         parent = self.rows[-1].id if self.rows else None
         above = parent
         inputs: list[StoredMessage] = []
@@ -136,6 +138,12 @@ class MemoryTurns:
         )
         self.opened[new.request_id] = opened
         return opened
+
+    async def known(
+        self, who: Principal, request_id: str, body_sha256: bytes, conversation_id: str
+    ) -> OpenedTurn | None:
+        known = self.opened.get(request_id)
+        return msgspec.structs.replace(known, created=False) if known else None
 
     async def renew(self, held: HeldTurn, text: str, position: int) -> Renewal:
         self.renewals.append(text)
@@ -185,6 +193,52 @@ class MemoryTurns:
                     finish_reason=result.finish_reason if result else None,
                 )
         raise NotFound("There is no such turn.")
+
+
+class MemoryHistory:
+    """A `HistoryStore` beside the one conversation of `turns`, without branches."""
+
+    def __init__(self, turns: MemoryTurns) -> None:
+        self._turns = turns
+        self.windows_read = 0
+        self.summaries: list[Summary] = []
+
+    async def window(self, who: Principal, conversation_id: str, leaf_id: str) -> Window:
+        self.windows_read += 1
+        wrote = next((row for row in self._turns.results if row.message_id == leaf_id), None)
+        first = (wrote.window_from_seq if wrote else None) or 1
+        rows = [row for row in self._turns.rows if row.seq >= first]
+        leaf = next(place for place, row in enumerate(rows) if row.id == leaf_id)
+        summary = next(
+            (each for each in self.summaries if wrote and each.from_message_id == wrote.window_summary), None
+        )
+        return Window(leaf_id=leaf_id, messages=rows[: leaf + 1], summary=summary)
+
+    async def newest_summary(
+        self, who: Principal, conversation_id: str, message_ids: Sequence[str]
+    ) -> Summary | None:
+        found = [each for each in self.summaries if each.from_message_id in message_ids]
+        return max(found, key=lambda each: each.upto_seq, default=None)
+
+    async def active_summary(self, who: Principal, conversation_id: str) -> Summary | None:
+        told = self._turns.results[-1].window_summary if self._turns.results else None
+        return next((each for each in self.summaries if each.from_message_id == told), None)
+
+    async def unsummarised(
+        self, who: Principal, conversation_id: str, before_id: str, limit: int
+    ) -> Unsummarised:
+        above: list[StoredMessage] = []
+        for row in self._turns.rows:
+            if row.id == before_id:
+                break
+            above.append(row)
+        known = await self.newest_summary(WHO, conversation_id, [row.id for row in above])
+        covered = known.upto_seq if known else 0
+        return Unsummarised(previous=known, messages=[row for row in above if row.seq > covered][-limit:])
+
+    async def add_summary(self, who: Principal, conversation_id: str, summary: Summary) -> None:
+        if not await self.newest_summary(who, conversation_id, [summary.from_message_id]):
+            self.summaries.append(summary)
 
 
 class MemoryWindow:

@@ -10,20 +10,26 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import msgspec
 import structlog
 import uvicorn
+from redis.asyncio import Redis
 
 from triplane import __version__
 from triplane.adapters.objects import open_objects
 from triplane.adapters.postgres.accounts import PostgresAccounts
+from triplane.adapters.postgres.branches import PostgresBranches
 from triplane.adapters.postgres.conversations import PostgresConversations
+from triplane.adapters.postgres.history import PostgresHistory
 from triplane.adapters.postgres.jobs import JobHandler
 from triplane.adapters.postgres.jobs import run_worker as run_jobs
 from triplane.adapters.postgres.migrations import require_current
 from triplane.adapters.postgres.pool import Database, open_database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
+from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnouncer
 from triplane.adapters.redis.connection import check_redis, open_redis
 from triplane.adapters.redis.hot_window import RedisHotWindow
+from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
+from triplane.adapters.redis.signals import RedisStopSignals
 from triplane.domain.completion import ModelCard
 from triplane.experience.web_app import WebApp
 from triplane.inference.engines.engine import Engine
@@ -34,14 +40,18 @@ from triplane.orchestration.accounts.api_keys import ApiKeys
 from triplane.orchestration.accounts.sessions import Sessions
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.bff.app import create_app
+from triplane.orchestration.bff.branches import BranchDeps, branch_handlers
 from triplane.orchestration.bff.completions import CompletionDeps, completion_handlers
 from triplane.orchestration.bff.deps import AppDeps, ASGIApp
+from triplane.orchestration.bff.live_updates import live_update_handlers
+from triplane.orchestration.bff.summaries import summary_handlers
 from triplane.orchestration.bff.turns import turn_handlers
 from triplane.orchestration.following import FollowDeps
 from triplane.orchestration.recovery import recover_turns
 from triplane.orchestration.stateless import StatelessDeps
+from triplane.orchestration.summaries import SUMMARISE, SummaryDeps, SummaryJob, summarise
 from triplane.orchestration.titles import TitleDeps, TitleJob, generate_title
-from triplane.orchestration.turn import TurnDeps
+from triplane.orchestration.turn import STOP, TurnDeps
 from triplane.settings import Settings, SettingsError
 from triplane.telemetry.completions import CompletionMetrics
 from triplane.telemetry.logs import configure_logging
@@ -72,13 +82,22 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
         objects = open_objects(settings.objects_url, settings.data_dir)
         gateway = _gateway(settings, metrics, stack)
         turns, conversations = PostgresTurns(database), PostgresConversations(database)
-        log, usage = RedisReplayLog(redis), PostgresUsage(database)
+        reader = LogReader(redis)
+        log, usage = RedisReplayLog(redis, reader), PostgresUsage(database)
+        history = PostgresHistory(database)
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
+        signals = RedisStopSignals(redis, lambda turn_id: running.cancel(turn_id, STOP))
+        listening = BackgroundTasks()
+        listening.start("reader", reader.run())
+        listening.start("signals", signals.run())
+        stack.push_async_callback(listening.aclose, 0)
+        announcer = _announcer(redis, stack)
         turn = TurnDeps(
             conversations=conversations,
             turns=turns,
             hot_window=RedisHotWindow(redis),
+            history=history,
             log=log,
             gateway=gateway,
             usage=usage,
@@ -86,6 +105,8 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
             system_policy=SYSTEM_POLICY,
             owner=f"{socket.gethostname()}:{os.getpid()}",
             observer=metrics,
+            announcer=announcer,
+            signals=signals,
         )
         stack.push_async_callback(running.aclose, 0)
         recovering = BackgroundTasks()
@@ -110,10 +131,14 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
                 web=WebApp(settings.web_dist),
                 max_body_bytes=settings.max_body_bytes,
                 public_url=settings.public_url,
+                announcer=announcer,
             ),
             [
                 *completion_handlers(CompletionDeps(turn=turn, follow=follow, stateless=stateless)),
-                *turn_handlers(turn, follow),
+                *turn_handlers(turn, follow, turns),
+                *live_update_handlers(RedisAnnouncements(redis, reader)),
+                *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=PostgresBranches(database))),
+                *summary_handlers(history),
             ],
         )
         yield RequestTelemetry(app, metrics, tracing)
@@ -143,18 +168,28 @@ async def run_worker(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         _tracing(settings, "triplane-worker", stack)
         database = await _database(settings, stack)
-        deps = TitleDeps(
+        gateway, usage = _gateway(settings, Metrics(), stack), PostgresUsage(database)
+        redis = open_redis(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
+        stack.push_async_callback(redis.aclose)
+        titles = TitleDeps(
             conversations=PostgresConversations(database),
-            gateway=_gateway(settings, Metrics(), stack),
-            usage=PostgresUsage(database),
+            gateway=gateway,
+            usage=usage,
+            announcer=_announcer(redis, stack),
         )
+        summaries = SummaryDeps(history=PostgresHistory(database), gateway=gateway, usage=usage)
 
         async def title(payload: bytes) -> None:
-            await generate_title(msgspec.json.decode(payload, type=TitleJob), deps)
+            await generate_title(msgspec.json.decode(payload, type=TitleJob), titles)
 
-        await run_jobs(
-            _listening_url(settings), {"generate_title": JobHandler(run=title, attempts=3)}, _told_to_stop()
-        )
+        async def summary(payload: bytes) -> None:
+            await summarise(msgspec.json.decode(payload, type=SummaryJob), summaries)
+
+        handlers = {
+            "generate_title": JobHandler(run=title, attempts=3),
+            SUMMARISE: JobHandler(run=summary, attempts=3),
+        }
+        await run_jobs(_listening_url(settings), handlers, _told_to_stop())
 
 
 def _listening_url(settings: Settings) -> str:
@@ -185,6 +220,15 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> Database:
     stack.push_async_callback(database.close)
     await require_current(database)
     return database
+
+
+def _announcer(redis: Redis, stack: AsyncExitStack) -> RedisAnnouncer:
+    """An announcer that writes what is pending before the process ends."""
+    announcer, writing = RedisAnnouncer(redis), BackgroundTasks()
+    writing.start("announcements", announcer.run())
+    stack.push_async_callback(writing.aclose, 0)
+    stack.push_async_callback(announcer.drain, 1.0)
+    return announcer
 
 
 def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:

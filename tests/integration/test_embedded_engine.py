@@ -38,7 +38,7 @@ from triplane.inference.engines.llama_cpp import LlamaCppEngine
 from triplane.inference.gateway import Gateway
 from triplane.inference.model_files import pull
 
-SETTLE_S = 3.0
+SETTLE_S = 20.0
 
 
 def gateway_to(server: EngineServer) -> Gateway:

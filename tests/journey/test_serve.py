@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from serve_process import ServeProcess, data_folder, run_triplane, serving
 
 pytestmark = pytest.mark.timeout(300)

@@ -1,5 +1,6 @@
 """The terminal client against the running product: one question, a piped one, a conversation at a prompt."""
 
+import asyncio
 import os
 import pty
 import re
@@ -9,7 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import aiohttp
 import pytest
+
 from serve_process import TRIPLANE, ServeProcess, data_folder, environment_of, run_triplane
 
 SHORT = ("--max-tokens", "24")
@@ -76,13 +79,23 @@ def test_one_question_prints_the_answer_alone(served: ServeProcess) -> None:
     assert asked.stderr == ""
 
 
-def test_what_is_piped_in_is_part_of_the_question(served: ServeProcess) -> None:
-    asked = run_triplane(
-        served.data_dir, "chat", "Repeat this word:", *SHORT, stdin="lighthouse lighthouse lighthouse\n"
+async def test_what_is_piped_in_is_part_of_the_question(served: ServeProcess) -> None:
+    before = await prompt_tokens(served)
+
+    asked = await asyncio.to_thread(
+        run_triplane, served.data_dir, "chat", "What is this?", *SHORT, stdin="lighthouse " * 200
     )
 
     assert asked.returncode == 0, asked.stderr
-    assert "lighthouse" in asked.stdout.lower()
+    assert await prompt_tokens(served) - before > 200
+
+
+async def prompt_tokens(served: ServeProcess) -> int:
+    """All prompt tokens that were billed so far, on the product's own word."""
+    async with aiohttp.ClientSession() as http, http.get(f"{served.url}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    counts = [line.split()[-1] for line in lines if line.startswith('triplane_tokens_total{kind="prompt"')]
+    return round(sum(float(count) for count in counts))
 
 
 def test_a_reader_that_leaves_early_is_no_error(served: ServeProcess) -> None:

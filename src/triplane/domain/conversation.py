@@ -18,15 +18,13 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """`window_from_seq`: the first message that still goes into the prompt verbatim."""
-
     id: str
     title: str | None
     created_at: datetime
     updated_at: datetime
     last_seq: int = 0
-    window_from_seq: int = 1
     metadata: dict[str, str] = {}
+    active_leaf: str | None = None
 
 
 class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +52,19 @@ class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
         return Message(
             role=self.role, content=self.content, tool_calls=self.tool_calls, tool_call_id=self.tool_call_id
         )
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model is told in place of all messages above `from_message_id`; `upto_seq` is their newest.
+
+    It holds for every path through that message. Its tokens are those of the whole block in the prompt.
+    """
+
+    from_message_id: str
+    upto_seq: int
+    text: str
+    token_count: int
+    created_at: datetime
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +95,10 @@ class OpenedTurn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn as it stands in the store, with the answer so far."""
+    """A turn as it stands in the store, with the answer so far.
+
+    The ends in its replay log up to `continued_after` are none: the answer was continued behind them.
+    """
 
     id: str
     conversation_id: str
@@ -98,6 +112,7 @@ class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     error_code: str | None = None
     error_message: str | None = None
+    continued_after: int = 0
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):

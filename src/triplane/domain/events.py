@@ -2,7 +2,8 @@
 
 A completion's stream is `Started (Delta | ToolCallDelta)* (Finished | Failed)`; exactly one of the last
 two ends it. A turn's log is `TurnStarted (Delta | ToolCallDelta)* Finished? TurnEnded`:
-`Finished` says that the answer is whole, `TurnEnded` that it is stored.
+`Finished` says that the answer is whole, `TurnEnded` that it is stored. The log of an answer that was
+continued goes on behind its `TurnEnded`, without another `TurnStarted`, to the next one.
 """
 
 from typing import Any, Literal

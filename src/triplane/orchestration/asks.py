@@ -3,11 +3,12 @@
 import msgspec
 
 from triplane.domain.completion import CompletionRequest, Message, ModelCard, text_of
-from triplane.domain.conversation import NewMessage, OpenedTurn, Principal
+from triplane.domain.conversation import NewMessage, OpenedTurn, Principal, Summary
 from triplane.domain.events import FinishReason, TurnError, TurnStarted, TurnStatus
 from triplane.domain.ids import new_id
 from triplane.orchestration.ports import Gateway, HeldTurn, Recovered
 from triplane.orchestration.prompt import Budget
+from triplane.orchestration.summaries import summary_block
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,7 +16,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     `template` is the request to the gateway, its messages being the new ones only; `system` holds the
     instructions that the caller gave for this turn alone. `request_id` makes a retry the same turn;
-    `body_sha256` tells a retry from another ask under the same id.
+    `body_sha256` tells a retry from another ask under the same id. The last two are those of `NewTurn`; an
+    ask without messages has the question that is its parent answered again.
     """
 
     who: Principal
@@ -24,6 +26,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     body_sha256: bytes
     template: CompletionRequest
     system: list[Message]
+    parent_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    expected_parent: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Continuation(msgspec.Struct, frozen=True, kw_only=True):
+    """An ended answer that is to go on: where its log ends, and its tokens, if known."""
+
+    after: int
+    token_count: int | None
 
 
 class CountedAsk(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +44,7 @@ class CountedAsk(msgspec.Struct, frozen=True, kw_only=True):
     card: ModelCard
     new: list[NewMessage]
     budget: Budget
+    continues: Continuation | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +64,11 @@ class AcceptedTurn(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ask(self) -> Ask:
         return self.counted.ask
+
+    @property
+    def begins_after(self) -> int:
+        """The position in the log behind which this ask's answer begins."""
+        return self.counted.continues.after if self.counted.continues else 0
 
     @property
     def held(self) -> HeldTurn:
@@ -85,9 +102,18 @@ async def count_ask(ask: Ask, gateway: Gateway, policy: str) -> CountedAsk:
     return CountedAsk(ask=ask, card=card, new=new, budget=budget)
 
 
-def system_message(ask: Ask, policy: str) -> list[Message]:
-    """One system message: the policy, then what the caller wants for this turn."""
+def encode_counted(counted: CountedAsk) -> bytes:
+    """For the turn's row; the messages are told once, among what is new."""
+    template = msgspec.structs.replace(counted.ask.template, messages=[])
+    ask = msgspec.structs.replace(counted.ask, template=template)
+    return msgspec.json.encode(msgspec.structs.replace(counted, ask=ask))
+
+
+def system_message(ask: Ask, policy: str, summary: Summary | None = None) -> list[Message]:
+    """One system message: the policy, what the caller wants for this turn, and what was cut, in short."""
     texts = [policy, *(text_of(message.content) for message in ask.system)]
+    if summary:
+        texts.append(summary_block(summary))
     return [Message(role="system", content="\n\n".join(text for text in texts if text))]
 
 

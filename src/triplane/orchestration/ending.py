@@ -10,8 +10,10 @@ from triplane.domain.errors import StoreUnavailable
 from triplane.domain.events import TurnEnded, Usage
 from triplane.orchestration.asks import AcceptedTurn, Outcome, started_event
 from triplane.orchestration.draft import Draft
+from triplane.orchestration.history import summary_due, summary_job
+from triplane.orchestration.history_ports import HotWindow, Window
 from triplane.orchestration.metering import usage_event
-from triplane.orchestration.ports import Completion, HeldTurn, HotWindow, TurnResult, TurnStore, Window
+from triplane.orchestration.ports import Completion, HeldTurn, Job, TurnResult, TurnStore
 from triplane.orchestration.titles import TitleJob
 
 _log = structlog.get_logger(__name__)
@@ -21,13 +23,16 @@ FINISH_RETRIES_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 20)
 
 
 class Attempt:
-    """One owner's work on a turn, as far as it has come. No outcome: another owner is to go on."""
+    """One owner's work on a turn, as far as it has come. No outcome: another owner is to go on.
+
+    `before` is the window that it found, `kept` what the prompt has room for; None until they are known.
+    """
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome: Outcome | None = outcome
         self.completion: Completion | None = None
-        self.history: list[StoredMessage] = []
-        self.from_seq: int | None = None
+        self.before: Window | None = None
+        self.kept: Window | None = None
         self.logged_usage = Usage()
 
     @property
@@ -51,28 +56,49 @@ def turn_result(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, outcome:
         message_id=opened.message_id,
         status=outcome.status,
         content=draft.text,
+        log_position=draft.position + (1 if draft.position or outcome.status != "stopped" else 2),
         tool_calls=draft.tool_calls,
         finish_reason=outcome.finish_reason,
-        token_count=generated + accepted.counted.budget.message_overhead if generated else None,
+        token_count=_token_count(accepted, generated),
         usage_event=bill(accepted, attempt.completion) if attempt.completion else None,
         earlier_usage=earlier,
         error=outcome.error,
-        window_from_seq=attempt.from_seq,
-        title_job=_title_job(accepted) if outcome.status == "complete" else None,
+        window_from_seq=_from_seq(accepted, attempt.kept),
+        window_summary=_told_upto(attempt.kept),
     )
 
 
-def _title_job(accepted: AcceptedTurn) -> bytes | None:
-    """The first turn of a conversation has the model name it."""
-    if accepted.opened.parent_id is not None:
+def _token_count(accepted: AcceptedTurn, generated: int) -> int | None:
+    """The answer's tokens in a prompt; None if they have to be counted."""
+    if continues := accepted.counted.continues:
+        return None if continues.token_count is None else continues.token_count + generated
+    return generated + accepted.counted.budget.message_overhead if generated else None
+
+
+def _from_seq(accepted: AcceptedTurn, kept: Window | None) -> int | None:
+    if kept is None:
         return None
+    first = next(iter([*kept.messages, *accepted.opened.input_messages]), None)
+    return first.seq if first else accepted.opened.draft_seq
+
+
+def _told_upto(kept: Window | None) -> str | None:
+    return kept.summary.from_message_id if kept and kept.summary else None
+
+
+def _title_job(accepted: AcceptedTurn) -> Job:
+    """The first turn of a conversation has the model name it."""
     job = TitleJob(
         tenant_id=accepted.ask.who.tenant_id,
         user_id=accepted.ask.who.user_id,
         conversation_id=accepted.opened.conversation.id,
         model=accepted.counted.card.id,
     )
-    return msgspec.json.encode(job)
+    return Job(
+        entrypoint="generate_title",
+        payload=msgspec.json.encode(job),
+        dedupe_key=f"generate_title:{job.conversation_id}",
+    )
 
 
 def bill(accepted: AcceptedTurn, completion: Completion) -> UsageEvent:
@@ -90,15 +116,20 @@ def bill(accepted: AcceptedTurn, completion: Completion) -> UsageEvent:
 async def finish_turn(
     accepted: AcceptedTurn,
     result: TurnResult,
-    history: list[StoredMessage],
+    attempt: Attempt,
     draft: Draft,
     turns: TurnStore,
     hot_window: HotWindow,
-) -> None:
-    """Durable first, announced second: the store, then the terminal event, then the hot window."""
+) -> bool:
+    """Durable first, announced second: the store, then the terminal event, then the hot window.
+
+    False, with nothing announced, if the turn had ended already or has a newer owner.
+    """
     who = accepted.ask.who
+    window = _window_after(accepted, result, attempt.kept) if attempt.kept else None
+    result = msgspec.structs.replace(result, jobs=_jobs(accepted, result, attempt, window))
     if not await _write_until_stored(who, result, turns):
-        return
+        return False
     if not draft.position and result.status == "stopped":
         draft.add(started_event(accepted))
     usage = result.usage_event.usage if result.usage_event else Usage()
@@ -111,8 +142,21 @@ async def finish_turn(
         )
     )
     _log.info("turn ended", turn_id=result.turn_id, status=result.status)
-    window = _window(accepted, result, history)
-    await hot_window.put(who.tenant_id, result.conversation_id, window)
+    if window:
+        await hot_window.put(who.tenant_id, result.conversation_id, window)
+    return True
+
+
+def _jobs(accepted: AcceptedTurn, result: TurnResult, attempt: Attempt, window: Window | None) -> list[Job]:
+    is_first = accepted.opened.parent_id is None
+    jobs = [_title_job(accepted)] if is_first and result.status == "complete" else []
+    if window and attempt.before and attempt.kept:
+        was_cut = attempt.kept is not attempt.before
+        due = summary_due(attempt.kept, window, accepted.counted.budget, was_cut=was_cut)
+        if due:
+            model = accepted.counted.card.id
+            jobs.append(summary_job(accepted.ask.who, result.conversation_id, model, due))
+    return jobs
 
 
 async def _write_until_stored(who: Principal, result: TurnResult, turns: TurnStore) -> bool:
@@ -126,7 +170,7 @@ async def _write_until_stored(who: Principal, result: TurnResult, turns: TurnSto
     return await turns.finish(who, result)
 
 
-def _window(accepted: AcceptedTurn, result: TurnResult, history: list[StoredMessage]) -> Window:
+def _window_after(accepted: AcceptedTurn, result: TurnResult, kept: Window) -> Window:
     """The hot window after this turn: what the prompt held, and the answer."""
     opened = accepted.opened
     answer = StoredMessage(
@@ -136,12 +180,15 @@ def _window(accepted: AcceptedTurn, result: TurnResult, history: list[StoredMess
         content=result.content,
         status=result.status,
         created_at=opened.created_at,
-        parent_id=opened.input_messages[-1].id,
+        parent_id=opened.input_messages[-1].id if opened.input_messages else opened.parent_id,
         turn_id=opened.turn_id,
         tool_calls=result.tool_calls,
         model=accepted.counted.card.id,
         finish_reason=result.finish_reason,
         token_count=result.token_count,
     )
-    kept = [row for row in history if row.seq >= (result.window_from_seq or 0)]
-    return Window(leaf_id=opened.message_id, messages=[*kept, *opened.input_messages, answer])
+    return Window(
+        leaf_id=opened.message_id,
+        messages=[*kept.messages, *opened.input_messages, answer],
+        summary=kept.summary,
+    )

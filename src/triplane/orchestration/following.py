@@ -1,5 +1,6 @@
 """Following a turn: its replay log from any position, and its row once the log is gone."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import msgspec
 from triplane.domain.conversation import Principal, TurnRecord
 from triplane.domain.events import (
     Delta,
+    Finished,
     LogEntry,
     ToolCallDelta,
     TurnEnded,
@@ -24,29 +26,64 @@ class FollowDeps:
     log: ReplayLog
 
 
+ASK_AGAIN_S = 0.2
+"""The pause before a log that said nothing is asked again: it may be that its store can't be reached."""
+
+
 async def follow_turn(
     who: Principal, turn_id: str, after: int, deps: FollowDeps
 ) -> AsyncGenerator[LogEntry, None]:
     """The turn's events behind position `after`, to its end. Raises NotFound, also for another's turn.
 
-    A log that has expired is told again from the row: its start, all of its text, its end.
+    A log that has expired or was lost is told again from the row: its start, all of its text, its end. Who
+    had a part of it is told the end alone, with a gap before its position, and so reads from the start.
     """
-    record = await deps.turns.get(who, turn_id)
-    last = after
+    last, told = after, 0
     while True:
+        record, before = await deps.turns.get(who, turn_id), last
         async for entry in deps.log.follow(who.tenant_id, turn_id, last):
             last = entry.position
-            yield entry
-            if isinstance(entry.event, TurnEnded):
+            told += _length(entry.event)
+            yield _without_former_end(entry, record)
+            if isinstance(entry.event, TurnEnded) and last > record.continued_after:
                 return
-        if record.status != "streaming":
-            break
-        record = await deps.turns.get(who, turn_id)
-    for entry in _retold(record):
-        if isinstance(entry.event, TurnEnded):
-            yield msgspec.structs.replace(entry, position=max(entry.position, last + 1))
-        elif entry.position > last:
-            yield entry
+        if last == before:
+            if record.status != "streaming":
+                break
+            await asyncio.sleep(ASK_AGAIN_S)
+    for entry in _rest(record, after, last, told):
+        yield entry
+
+
+def _without_former_end(entry: LogEntry, record: TurnRecord) -> LogEntry:
+    """The end of an answer that was continued is none; its position stays, so that there is no gap."""
+    if isinstance(entry.event, TurnEnded) and entry.position <= record.continued_after:
+        event = Finished(reason=entry.event.finish_reason or "stop", usage=entry.event.usage)
+        return msgspec.structs.replace(entry, event=event)
+    return entry
+
+
+def _length(event: TurnEvent) -> int:
+    return len(event.text) if isinstance(event, Delta) else 0
+
+
+def _rest(record: TurnRecord, after: int, last: int, told: int) -> list[LogEntry]:
+    """What the log hasn't told of a turn that has ended.
+
+    Whoever was told all of it so far gets the rest without a seam. Where it broke off for one who came with
+    a position, nothing more is said: the next connection begins with the gap.
+    """
+    retold = _retold(record)
+    if last <= 1:
+        return [entry for entry in retold if entry.position > last]
+    ended = retold[-1]
+    if after == 0 and not record.tool_calls:
+        rest = Delta(text=(record.content or "")[told:])
+        events = [rest, ended.event] if rest.text else [ended.event]
+        return [LogEntry(position=last + place, event=event) for place, event in enumerate(events, start=1)]
+    if last > after:
+        return []
+    return [msgspec.structs.replace(ended, position=last + 2)]
 
 
 def _retold(record: TurnRecord) -> list[LogEntry]:

@@ -67,7 +67,9 @@ LEASE_S = 5.0
 class NewTurn(msgspec.Struct, frozen=True, kw_only=True):
     """What opening a turn writes. `request_id` dedupes per user; `body_sha256` tells a reused id apart.
 
-    `parent_id` is the message that the new ones answer; None takes the conversation's active leaf. `request`
+    `parent_id` is the message that the new ones answer, None the conversation's beginning; unset takes the
+    active leaf. `expected_parent`, if set, is what the active leaf has to be. Without messages the parent, a
+    question, is answered again. `request`
     is all that another owner needs to take the turn over, opaque to the store; None if it can't be.
     """
 
@@ -78,7 +80,8 @@ class NewTurn(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     messages: list[NewMessage]
     draft_id: str
-    parent_id: str | None = None
+    parent_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    expected_parent: str | msgspec.UnsetType | None = msgspec.UNSET
     provisional_title: str | None = None
     request: bytes | None = None
     lease_owner: str | None = None
@@ -109,11 +112,20 @@ class LapsedTurn(msgspec.Struct, frozen=True, kw_only=True):
     stop_requested: bool
 
 
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """Work for the job worker. While one with this key waits or runs, another isn't enqueued."""
+
+    entrypoint: str
+    payload: bytes
+    dedupe_key: str
+
+
 class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a turn ended: its assistant row, its state and its bill, written together.
 
-    `title_job` is the payload of a `generate_title` job to enqueue in the same transaction. `earlier_usage`
-    is what earlier owners' attempts cost, each of which has a usage event of its own.
+    `jobs` are enqueued in the same transaction. `earlier_usage` is what earlier owners' attempts cost, each
+    of which has a usage event of its own. The window is what the prompt held of the history: the messages
+    from `window_from_seq` on, and the summary, named by its `from_message_id`; None if there was no prompt.
     """
 
     turn_id: str
@@ -122,6 +134,7 @@ class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str
     status: TurnStatus
     content: str
+    log_position: int = 0
     tool_calls: list[ToolCall] | None
     finish_reason: FinishReason | None
     token_count: int | None
@@ -129,15 +142,23 @@ class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
     earlier_usage: Usage = Usage()
     error: TurnError | None = None
     window_from_seq: int | None = None
-    title_job: bytes | None = None
+    window_summary: str | None = None
+    jobs: list[Job] = []
 
 
 class TurnStore(Protocol):
     async def open(self, who: Principal, new: NewTurn) -> OpenedTurn:
         """Write turn, input rows and draft, or find the turn of a known request id: one round trip.
 
-        Raises NotFound (conversation, or `parent_id` not in it), IdempotencyKeyReused (other body).
+        Raises NotFound (conversation, or `parent_id` not in it), IdempotencyKeyReused (other body), Conflict
+        (`expected_parent` isn't the active leaf, or `parent_id` is still being written).
         """
+        ...
+
+    async def known(
+        self, who: Principal, request_id: str, body_sha256: bytes, conversation_id: str
+    ) -> OpenedTurn | None:
+        """The turn of a known request id, as `open` gives it. Raises IdempotencyKeyReused (other body)."""
         ...
 
     async def renew(self, held: HeldTurn, text: str, position: int) -> Renewal:
@@ -177,9 +198,17 @@ class ConversationStore(Protocol):
         ...
 
     async def update(
-        self, who: Principal, conversation_id: str, title: str | None, metadata: dict[str, str] | None
+        self,
+        who: Principal,
+        conversation_id: str,
+        title: str | None,
+        metadata: dict[str, str] | None,
+        active_leaf: str | None = None,
     ) -> Conversation:
-        """Change what is given; None leaves it."""
+        """Change what is given; None leaves it. `active_leaf` shows the newest leaf below this message.
+
+        Raises NotFound, for a message that isn't in the conversation too.
+        """
         ...
 
     async def set_generated_title(self, tenant_id: str, conversation_id: str, title: str) -> bool:
@@ -191,9 +220,9 @@ class ConversationStore(Protocol):
         ...
 
     async def messages(
-        self, who: Principal, conversation_id: str, after_seq: int, limit: int
+        self, who: Principal, conversation_id: str, after_seq: int, limit: int, *, only_active: bool = False
     ) -> tuple[list[StoredMessage], bool]:
-        """Oldest first, from behind `after_seq`; and whether there are more."""
+        """Oldest first, from behind `after_seq`; and whether there are more. All, or the active path."""
         ...
 
     async def path(
@@ -201,23 +230,6 @@ class ConversationStore(Protocol):
     ) -> list[StoredMessage]:
         """The messages from `leaf_id` up its parents to `from_seq`, oldest first."""
         ...
-
-
-class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """The messages that a prompt is built from, oldest first, ending in the message `leaf_id`."""
-
-    leaf_id: str
-    messages: list[StoredMessage]
-
-
-class HotWindow(Protocol):
-    """A cache: losing it costs one query. A method that can't reach Redis answers as if empty."""
-
-    async def get(self, tenant_id: str, conversation_id: str) -> Window | None: ...
-
-    async def put(self, tenant_id: str, conversation_id: str, window: Window) -> None: ...
-
-    async def drop(self, tenant_id: str, conversation_id: str) -> None: ...
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from triplane.domain.errors import TriplaneError
 from triplane.domain.events import Delta, Finished, LogEntry, TurnError, TurnEvent, TurnStarted, Usage
 from triplane.orchestration.asks import STOPPED, AcceptedTurn, CountedAsk, Outcome, started_event
 from triplane.orchestration.ending import attempt_usage_id
-from triplane.orchestration.ports import HeldTurn, LapsedTurn, Recovered
+from triplane.orchestration.ports import HeldTurn, LapsedTurn, Recovered, ReplayLog
 from triplane.orchestration.turn import TurnDeps, generate_turn
 
 LOOK_EVERY_S = 1.0
@@ -60,38 +60,49 @@ async def _take_over(lapsed: LapsedTurn, deps: TurnDeps) -> None:
     accepted = AcceptedTurn(counted=counted, opened=lapsed.opened)
     held = accepted.held
     deps.log.open(held.tenant_id, held.turn_id)
-    recovered = await deps.log.take_over(held)
-    missing = _missing(accepted, lapsed, recovered.entries)
-    if missing:
-        await deps.log.append(held, missing, recovered.usage)
-    entries = [*recovered.entries, *missing]
+    recovered = await recovered_log(accepted, lapsed.content, lapsed.log_position, deps.log)
+    entries = recovered.entries
     await _bill(recovered.usage, lapsed, counted, deps)
     accepted = msgspec.structs.replace(
         accepted,
-        recovered=Recovered(entries=entries, usage=recovered.usage),
-        decided=_decided(entries, lapsed, counted.card),
+        recovered=recovered,
+        decided=_decided(entries, accepted.begins_after, lapsed, counted.card),
     )
     _log.info("turn taken over", turn_id=held.turn_id, fence=held.fence, entries=len(entries))
     deps.running.start(held.turn_id, generate_turn(accepted, deps))
 
 
-def _missing(accepted: AcceptedTurn, lapsed: LapsedTurn, entries: list[LogEntry]) -> list[LogEntry]:
+async def recovered_log(accepted: AcceptedTurn, text: str, position: int, log: ReplayLog) -> Recovered:
+    """Take the log over, with what the turn's row has and it lacks, up to `position` at least."""
+    recovered = await log.take_over(accepted.held)
+    if missing := _missing(accepted, text, position, recovered.entries):
+        await log.append(accepted.held, missing, recovered.usage)
+    entries = [*recovered.entries, *missing]
+    goes_on = entries[-1].position > accepted.begins_after if entries else False
+    # What an attempt cost that came to its end was billed there.
+    return Recovered(entries=entries, usage=recovered.usage if goes_on else Usage())
+
+
+def _missing(accepted: AcceptedTurn, text: str, position: int, entries: list[LogEntry]) -> list[LogEntry]:
     """What the draft's row has and the log, lost with its store, has not."""
     answer = GrowingAnswer()
     for entry in entries:
         answer.add(entry.event)
-    rest = lapsed.content[len(answer.text) :]
-    if not rest:
-        return []
+    rest = text[len(answer.text) :]
     last = entries[-1].position if entries else 0
+    if not rest and last >= accepted.begins_after:
+        return []
     events: list[TurnEvent] = [] if entries else [started_event(accepted)]
     found = [LogEntry(position=last + place, event=event) for place, event in enumerate(events, start=1)]
-    position = max(last + len(found) + 1, lapsed.log_position)
+    position = max(last + len(found) + 1, position)
     return [*found, LogEntry(position=position, event=Delta(text=rest))]
 
 
-def _decided(entries: list[LogEntry], lapsed: LapsedTurn, card: ModelCard) -> Outcome | None:
+def _decided(
+    entries: list[LogEntry], begins_after: int, lapsed: LapsedTurn, card: ModelCard
+) -> Outcome | None:
     """How the turn ends without another token, if it does."""
+    entries = [entry for entry in entries if entry.position > begins_after]
     for entry in entries:
         if isinstance(entry.event, Finished):
             return Outcome(status="complete", finish_reason=entry.event.reason)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import structlog
@@ -13,6 +13,7 @@ from triplane.domain.conversation import Principal
 from triplane.domain.errors import NotFound
 from triplane.domain.events import Delta, Finished
 from triplane.domain.ids import new_id
+from triplane.orchestration.announcing import Announcer, NobodyListens, announce_conversation
 from triplane.orchestration.metering import usage_event
 from triplane.orchestration.ports import ConversationStore, Gateway, UsageStore
 
@@ -36,6 +37,7 @@ class TitleDeps:
     conversations: ConversationStore
     gateway: Gateway
     usage: UsageStore
+    announcer: Announcer = field(default_factory=NobodyListens)
 
 
 def provisional_title(message: Message) -> str | None:
@@ -70,8 +72,8 @@ async def generate_title(job: TitleJob, deps: TitleDeps) -> None:
         answer = [event async for event in completion if isinstance(event, Delta | Finished)]
     await deps.usage.record(usage_event(who, request, completion, conversation_id=job.conversation_id))
     title = as_title(answer, asked)
-    if title:
-        await deps.conversations.set_generated_title(job.tenant_id, job.conversation_id, title)
+    if title and await deps.conversations.set_generated_title(job.tenant_id, job.conversation_id, title):
+        announce_conversation(deps.announcer, who, "conversation.updated", job.conversation_id, title)
     _log.info("title generated", conversation_id=job.conversation_id, accepted=title is not None)
 
 

@@ -15,8 +15,8 @@ import msgspec
 import structlog
 
 from triplane.domain.completion import CompletionRequest, Message
-from triplane.domain.conversation import OpenedTurn, Principal, StoredMessage
-from triplane.domain.errors import StoreUnavailable, TriplaneError
+from triplane.domain.conversation import OpenedTurn, Principal
+from triplane.domain.errors import DependencyFailed, Overloaded, StoreUnavailable, TriplaneError
 from triplane.domain.events import (
     Delta,
     Failed,
@@ -29,23 +29,33 @@ from triplane.domain.events import (
     TurnStatus,
 )
 from triplane.domain.ids import new_id
+from triplane.orchestration.announcing import (
+    Announcer,
+    NobodyListens,
+    NoSignals,
+    StopSignals,
+    announce_end,
+    announce_start,
+)
 from triplane.orchestration.asks import (
     STOPPED,
     AcceptedTurn,
     Ask,
     Outcome,
     count_ask,
+    encode_counted,
     started_event,
     system_message,
 )
 from triplane.orchestration.background import BackgroundTasks, to_the_end
 from triplane.orchestration.draft import Draft, Interruption
 from triplane.orchestration.ending import Attempt, bill, finish_turn, turn_result
+from triplane.orchestration.history import fit_window, read_window
+from triplane.orchestration.history_ports import HistoryStore, HotWindow
 from triplane.orchestration.ports import (
     Completion,
     ConversationStore,
     Gateway,
-    HotWindow,
     NewTurn,
     NobodyCounts,
     ReplayLog,
@@ -69,6 +79,7 @@ class TurnDeps:
     conversations: ConversationStore
     turns: TurnStore
     hot_window: HotWindow
+    history: HistoryStore
     log: ReplayLog
     gateway: Gateway
     usage: UsageStore
@@ -76,15 +87,22 @@ class TurnDeps:
     system_policy: str
     owner: str
     observer: TurnObserver = field(default_factory=NobodyCounts)
+    announcer: Announcer = field(default_factory=NobodyListens)
+    signals: StopSignals = field(default_factory=NoSignals)
 
 
 async def accept_turn(ask: Ask, deps: TurnDeps) -> OpenedTurn:
     """Open the turn and start generating; a retry gets the turn that runs, or ran, already.
 
-    Raises ModelNotFound, ContextTooLong, EngineUnavailable, NotFound (conversation), IdempotencyKeyReused;
-    nothing has been written then.
+    Raises ModelNotFound, ContextTooLong, EngineUnavailable, NotFound (conversation), IdempotencyKeyReused,
+    Conflict; nothing has been written then.
     """
-    counted = await count_ask(ask, deps.gateway, deps.system_policy)
+    try:
+        counted = await count_ask(ask, deps.gateway, deps.system_policy)
+    except (DependencyFailed, Overloaded):
+        if known := await deps.turns.known(ask.who, ask.request_id, ask.body_sha256, ask.conversation_id):
+            return known
+        raise
     require_fits(counted.new, counted.budget)
     opened = await deps.turns.open(
         ask.who,
@@ -96,8 +114,10 @@ async def accept_turn(ask: Ask, deps: TurnDeps) -> OpenedTurn:
             model=counted.card.id,
             messages=counted.new,
             draft_id=new_id("msg"),
-            provisional_title=provisional_title(counted.new[0].message),
-            request=msgspec.json.encode(counted),
+            parent_id=ask.parent_id,
+            expected_parent=ask.expected_parent,
+            provisional_title=provisional_title(counted.new[0].message) if counted.new else None,
+            request=encode_counted(counted),
             lease_owner=deps.owner,
         ),
     )
@@ -112,6 +132,7 @@ async def generate_turn(accepted: AcceptedTurn, deps: TurnDeps) -> None:
     """Generate the answer, record it while it flows, and end the turn, unless another owner is to go on."""
     held, attempt = accepted.held, Attempt(Outcome(status="failed", error=_BUG))
     me = asyncio.current_task()
+    announce_start(deps.announcer, accepted.ask.who, accepted.opened)
 
     async def append(entries: list[LogEntry]) -> bool:
         usage = attempt.usage
@@ -146,24 +167,31 @@ async def _generate(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps
     ask, counted = accepted.ask, accepted.counted
     if accepted.recovered:
         draft.recover(accepted.recovered.entries)
-    attempt.history = await _history(ask.who, accepted.opened, deps)
-    prompt = build_prompt(
-        system_message(ask, deps.system_policy), attempt.history, counted.new, counted.budget
+    attempt.before = await read_window(ask.who, accepted.opened, deps.hot_window, deps.history, deps.observer)
+    attempt.kept = kept = await fit_window(
+        ask.who, ask.conversation_id, attempt.before, counted.new, counted.budget, deps.history
     )
-    attempt.from_seq = prompt.from_seq or accepted.opened.input_messages[0].seq
     if accepted.decided:
         return accepted.decided
-    request = _continued(msgspec.structs.replace(ask.template, messages=prompt.messages), draft)
+    system = system_message(ask, deps.system_policy, kept.summary)
+    prompt = build_prompt(system, kept.messages, counted.new)
+    request = _continued(msgspec.structs.replace(ask.template, messages=prompt), draft, _shown(accepted))
     attempt.completion = await deps.gateway.complete(request)
     async with aclosing(attempt.completion):
         return await _record(attempt.completion, draft, started_event(accepted))
 
 
-def _continued(request: CompletionRequest, draft: Draft) -> CompletionRequest:
+def _shown(accepted: AcceptedTurn) -> int:
+    """How many pieces of what this ask allows were shown by earlier owners."""
+    entries = accepted.recovered.entries if accepted.recovered else []
+    return sum(entry.position > accepted.begins_after and isinstance(entry.event, Delta) for entry in entries)
+
+
+def _continued(request: CompletionRequest, draft: Draft, shown: int) -> CompletionRequest:
     """The same request, to go on from the text that was shown. Each piece of it was about one token."""
     if not draft.text:
         return request
-    left = request.sampling.max_tokens and max(1, request.sampling.max_tokens - draft.pieces)
+    left = request.sampling.max_tokens and max(1, request.sampling.max_tokens - shown)
     return msgspec.structs.replace(
         request,
         messages=[*request.messages, Message(role="assistant", content=draft.text)],
@@ -178,23 +206,11 @@ async def stop_turn(who: Principal, turn_id: str, deps: TurnDeps) -> None:
     Raises NotFound. A turn that has ended already stays as it is.
     """
     await deps.turns.request_stop(who, turn_id)
-    deps.running.cancel(turn_id, STOP)
+    if not deps.running.cancel(turn_id, STOP):
+        await deps.signals.send(turn_id)
 
 
 _BUG = TurnError(code="internal_error", message="Something broke on our side. Send the message again.")
-
-
-async def _history(who: Principal, opened: OpenedTurn, deps: TurnDeps) -> list[StoredMessage]:
-    """The messages before this turn, from the hot window; on a miss from the store."""
-    if opened.parent_id is None:
-        return []
-    window = await deps.hot_window.get(who.tenant_id, opened.conversation.id)
-    hit = window is not None and window.leaf_id == opened.parent_id
-    deps.observer.hot_window_read(hit=hit)
-    if window and hit:
-        return window.messages
-    from_seq = opened.conversation.window_from_seq
-    return await deps.conversations.path(who, opened.conversation.id, opened.parent_id, from_seq)
 
 
 async def _record(completion: Completion, draft: Draft, started: TurnStarted) -> Outcome:
@@ -230,7 +246,8 @@ async def _leave(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: T
         await _bill_the_rest(accepted, attempt, deps)
     elif attempt.outcome:
         result = turn_result(accepted, draft, attempt, attempt.outcome)
-        await finish_turn(accepted, result, attempt.history, draft, deps.turns, deps.hot_window)
+        if await finish_turn(accepted, result, attempt, draft, deps.turns, deps.hot_window):
+            announce_end(deps.announcer, accepted.ask.who, accepted.opened, result.status)
         deps.observer.turn_ended(result.status)
     else:
         await _hand_over(accepted, draft, attempt, deps)

@@ -1,12 +1,15 @@
 """Examples of what is put into the stores."""
 
 import hashlib
+from collections.abc import Sequence
+
+import msgspec
 
 from triplane.domain.completion import Message
 from triplane.domain.conversation import NewMessage, OpenedTurn, Principal, UsageEvent
 from triplane.domain.events import TurnStatus, Usage
 from triplane.domain.ids import new_id
-from triplane.orchestration.ports import HeldTurn, NewTurn, TurnResult
+from triplane.orchestration.ports import HeldTurn, Job, NewTurn, TurnResult
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
 
@@ -15,7 +18,8 @@ def new_turn(
     conversation_id: str,
     *texts: str,
     request_id: str | None = None,
-    parent_id: str | None = None,
+    parent_id: str | msgspec.UnsetType | None = msgspec.UNSET,
+    expected_parent: str | msgspec.UnsetType | None = msgspec.UNSET,
     title: str | None = None,
 ) -> NewTurn:
     """A turn whose input is these user messages."""
@@ -31,6 +35,7 @@ def new_turn(
         ],
         draft_id=new_id("msg"),
         parent_id=parent_id,
+        expected_parent=expected_parent,
         provisional_title=title,
     )
 
@@ -46,7 +51,8 @@ def result(
     status: TurnStatus = "complete",
     content: str = "The answer.",
     window_from_seq: int | None = None,
-    title_job: bytes | None = None,
+    window_summary: str | None = None,
+    jobs: Sequence[Job] = (),
 ) -> TurnResult:
     """How that turn ended, with its bill."""
     return TurnResult(
@@ -70,5 +76,6 @@ def result(
             turn_id=opened.turn_id,
         ),
         window_from_seq=window_from_seq,
-        title_job=title_job,
+        window_summary=window_summary,
+        jobs=list(jobs),
     )

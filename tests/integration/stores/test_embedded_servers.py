@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 import pytest
+import redis.asyncio
 
 from triplane.adapters.embedded.postgres import EmbeddedPostgres
 from triplane.adapters.embedded.redis import EmbeddedRedis
@@ -106,6 +107,19 @@ async def test_postgres_recovers_after_a_kill_and_a_reused_process_number(data_d
 
     async with running(server):
         assert await _store(server, "after") == ["acknowledged", "after"]
+
+
+async def test_redis_keeps_what_it_has_acknowledged_through_a_kill(data_dir: Path) -> None:
+    server = EmbeddedRedis(data_dir)
+    child = await _spawn(server)
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        await client.xadd("log", {"event": "shown"})
+    child.send_signal(signal.SIGKILL)
+    await child.wait()
+    server.release()
+
+    async with running(server), redis.asyncio.Redis.from_url(server.url) as client:
+        assert await client.xlen("log") == 1
 
 
 async def test_a_first_start_that_was_cut_off_is_begun_anew(data_dir: Path) -> None:

@@ -10,7 +10,7 @@ from triplane.adapters.redis.connection import open_redis
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.domain.completion import FunctionCall, TextPart, ToolCall
 from triplane.domain.conversation import StoredMessage
-from triplane.orchestration.ports import Window
+from triplane.orchestration.history_ports import Window
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, 123456, tzinfo=UTC)
 WINDOW = Window(

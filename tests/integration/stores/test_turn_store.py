@@ -15,7 +15,7 @@ from triplane.domain.conversation import NewMessage, Principal
 from triplane.domain.errors import IdempotencyKeyReused, InvalidRequest, NotFound
 from triplane.domain.events import TurnError
 from triplane.domain.ids import new_id
-from triplane.orchestration.ports import NewTurn
+from triplane.orchestration.ports import Job, NewTurn
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ async def test_a_turn_ends_once(
     opened = await turns.open(who, new_turn(conversation_id, "Hello"))
 
     ends = await asyncio.gather(
-        *(turns.finish(who, result(who, opened, content=f"answer {n}", window_from_seq=2)) for n in range(8))
+        *(turns.finish(who, result(who, opened, content=f"answer {n}")) for n in range(8))
     )
 
     assert ends.count(True) == 1
@@ -228,7 +228,6 @@ async def test_a_turn_ends_once(
     rows, _ = await conversations.messages(who, conversation_id, 1, 10)
     assert (rows[0].status, rows[0].content, rows[0].token_count) == ("complete", record.content, 3)
     assert await database.fetchval("SELECT count(*) FROM usage_events") == 1
-    assert (await conversations.get(who, conversation_id)).window_from_seq == 2
 
 
 async def test_a_failed_turn_keeps_its_error(
@@ -353,8 +352,9 @@ async def test_opening_and_finishing_are_one_statement_each(
     async with database.connection() as only:
         only.add_query_logger(lambda query: statements.append(query.query))
 
+    job = Job(entrypoint="generate_title", payload=b"{}", dedupe_key="title")
     opened = await turns.open(who, new_turn(conversation_id, "Hello"))
-    await turns.finish(who, result(who, opened, title_job=b"{}"))
+    await turns.finish(who, result(who, opened, jobs=[job]))
 
     await database.close()
     assert len(statements) == 2, statements

@@ -14,8 +14,10 @@ from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.domain.conversation import OpenedTurn, Principal, UsageEvent
 from triplane.domain.events import Usage
 from triplane.domain.ids import new_id
+from triplane.orchestration.ports import Job
 
 PAYLOAD = b'{"conversation_id":"conv_1"}'
+JOB = Job(entrypoint="generate_title", payload=PAYLOAD, dedupe_key="generate_title:conv_1")
 
 
 @pytest.fixture
@@ -48,13 +50,13 @@ async def test_the_same_usage_event_twice_is_one(database: Database, who: Princi
     assert tuple(sums.values()) == (2, 10, 8, 6)
 
 
-async def test_finishing_a_turn_enqueues_its_title_job_once(
+async def test_finishing_a_turn_enqueues_its_job_once(
     database: Database, who: Principal, opened: OpenedTurn
 ) -> None:
     turns = PostgresTurns(database)
 
-    await turns.finish(who, result(who, opened, title_job=PAYLOAD))
-    await turns.finish(who, result(who, opened, title_job=PAYLOAD))
+    await turns.finish(who, result(who, opened, jobs=[JOB]))
+    await turns.finish(who, result(who, opened, jobs=[JOB]))
 
     rows = await database.fetch("SELECT entrypoint, payload FROM pgqueuer")
     assert [tuple(row.values()) for row in rows] == [("generate_title", PAYLOAD)]
@@ -68,7 +70,7 @@ async def test_a_worker_runs_what_a_turn_enqueued_while_it_listened(
     handlers = {"generate_title": JobHandler(run=received.put)}
     worker = asyncio.create_task(run_worker(postgres_url, handlers, stop))
 
-    await PostgresTurns(database).finish(who, result(who, opened, title_job=PAYLOAD))
+    await PostgresTurns(database).finish(who, result(who, opened, jobs=[JOB]))
 
     assert await asyncio.wait_for(received.get(), 30) == PAYLOAD
     stop.set()
@@ -79,7 +81,7 @@ async def test_a_worker_runs_what_a_turn_enqueued_while_it_listened(
 async def test_a_failed_job_comes_again_as_often_as_its_handler_allows(
     database: Database, postgres_url: str, who: Principal, opened: OpenedTurn
 ) -> None:
-    await PostgresTurns(database).finish(who, result(who, opened, title_job=PAYLOAD))
+    await PostgresTurns(database).finish(who, result(who, opened, jobs=[JOB]))
     seen: list[bytes] = []
     done = asyncio.Event()
 

@@ -1,15 +1,15 @@
-"""The prompt fits the budget, is in order, and its beginning rarely changes."""
+"""The prompt is in order, and its history is cut to fit the budget."""
 
-from itertools import pairwise
-
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from triplane.domain.completion import Message, Role
-from triplane.domain.conversation import NewMessage, StoredMessage
+from triplane.domain.conversation import NewMessage, StoredMessage, Summary
 from triplane.domain.errors import ContextTooLong
-from triplane.orchestration.prompt import Budget, Prompt, build_prompt, require_fits
+from triplane.orchestration.history_ports import Window
+from triplane.orchestration.prompt import Budget, build_prompt, cut_window, fits, require_fits
 from turn_fakes import NOW
 
 SYSTEM = [Message(role="system", content="Be brief.")]
@@ -41,42 +41,58 @@ def asked(text: str = "new", tokens: int | None = 10) -> list[NewMessage]:
     return [NewMessage(id="msg_new", message=Message(role="user", content=text), token_count=tokens)]
 
 
+def window_of(sizes: list[int], summary: Summary | None = None) -> Window:
+    rows = [row(seq, tokens) for seq, tokens in enumerate(sizes, start=1)]
+    return Window(leaf_id="msg_leaf", messages=rows, summary=summary)
+
+
+def summary_upto(seq: int, tokens: int = 30) -> Summary:
+    return Summary(
+        from_message_id=f"msg_{seq + 1}",
+        upto_seq=seq,
+        text=f"Said up to {seq}.",
+        token_count=tokens,
+        created_at=NOW,
+    )
+
+
 sizes = st.lists(st.integers(1, 300), max_size=60)
+summaries = st.none() | st.builds(summary_upto, st.integers(0, 60), st.integers(1, 200))
 
 
-@given(sizes=sizes, new_tokens=st.integers(1, 700))
-def test_a_prompt_never_needs_more_than_its_budget(sizes: list[int], new_tokens: int) -> None:
-    history = [row(seq, tokens) for seq, tokens in enumerate(sizes, start=1)]
-    room = budget()
-    prompt = build_prompt(SYSTEM, history, asked(tokens=new_tokens), room)
-    kept = [item for item in history if prompt.from_seq and item.seq >= prompt.from_seq]
-    assert sum(item.token_count or 0 for item in kept) + new_tokens <= room.for_messages
-    assert prompt.messages == [*SYSTEM, *(item.as_prompt() for item in kept), asked()[0].message]
+@given(sizes=sizes, told=summaries, newer=summaries, new_tokens=st.integers(1, 700))
+def test_a_cut_window_fits_beside_what_is_new(
+    sizes: list[int], told: Summary | None, newer: Summary | None, new_tokens: int
+) -> None:
+    window, new = window_of(sizes, told), asked(tokens=new_tokens)
+    cut = cut_window(window, newer, new, budget())
+    assert fits(cut, new, budget())
+    assert cut.messages == window.messages[len(window.messages) - len(cut.messages) :]
+    assert cut.summary in (told, newer, None)
 
 
 @given(sizes=sizes)
 def test_a_cut_history_begins_with_a_users_message(sizes: list[int]) -> None:
-    history = [row(seq, tokens) for seq, tokens in enumerate(sizes, start=1)]
-    prompt = build_prompt(SYSTEM, history, asked(), budget())
-    if len(prompt.messages) - 2 < len(history) and len(prompt.messages) > 2:
-        assert prompt.messages[1].role == "user"
+    cut = cut_window(window_of(sizes), None, asked(), budget())
+    assert all(item.role == "user" for item in cut.messages[:1])
 
 
-@given(pairs=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 120)), min_size=2, max_size=80))
-def test_the_prefix_stays_the_same_from_turn_to_turn_until_a_cut(pairs: list[tuple[int, int]]) -> None:
-    history: list[StoredMessage] = []
-    prompts: list[tuple[int, Prompt]] = []
-    for question, answer in pairs:
-        seq = history[-1].seq if history else 0
-        new = asked(f"message {seq + 1}", question)
-        prompt = build_prompt(SYSTEM, history, new, budget())
-        first = prompt.from_seq or seq + 1
-        prompts.append((first, prompt))
-        history = [item for item in history if item.seq >= first]
-        history += [row(seq + 1, question), row(seq + 2, answer)]
-    for (start_before, before), (start_after, after) in pairwise(prompts):
-        if start_before == start_after:
-            assert after.messages[: len(before.messages)] == before.messages
+def test_a_window_is_cut_where_its_newest_summary_ends() -> None:
+    cut = cut_window(window_of([100] * 10), summary_upto(4), asked(), budget())
+    assert cut.summary == summary_upto(4)
+    assert [item.seq for item in cut.messages] == [5, 6, 7, 8, 9, 10]
+
+
+def test_without_a_summary_half_the_room_is_kept_and_the_old_summary_stays() -> None:
+    cut = cut_window(window_of([100] * 10, summary_upto(0)), None, asked(), budget())
+    assert cut.summary == summary_upto(0)
+    assert [item.seq for item in cut.messages] == [9, 10]
+
+
+def test_a_prompt_is_in_order_and_tells_no_model_its_own_silence() -> None:
+    silent = msgspec.structs.replace(row(2, 1), content="", status="failed")
+    prompt = build_prompt(SYSTEM, [row(1, 1), silent, row(3, 1)], asked())
+    assert [message.content for message in prompt] == ["Be brief.", "message 1", "message 3", "new"]
 
 
 def test_messages_that_fill_the_context_alone_are_refused_by_name() -> None:

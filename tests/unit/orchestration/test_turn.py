@@ -25,7 +25,7 @@ from triplane.orchestration.following import FollowDeps, follow_turn
 from triplane.orchestration.ports import LapsedTurn
 from triplane.orchestration.recovery import take_over_lapsed
 from triplane.orchestration.turn import TurnDeps, accept_turn, stop_turn
-from turn_fakes import WHO, MemoryLog, MemoryTurns, MemoryUsage, MemoryWindow, ScriptedGateway
+from turn_fakes import WHO, MemoryHistory, MemoryLog, MemoryTurns, MemoryUsage, MemoryWindow, ScriptedGateway
 
 USAGE = Usage(prompt_tokens=12, completion_tokens=2, cached_tokens=3)
 ANSWER: list[EngineEvent] = [
@@ -37,26 +37,19 @@ ANSWER: list[EngineEvent] = [
 
 
 class NoConversations:
-    """The path is asked for only when the hot window has nothing."""
-
-    def __init__(self, turns: MemoryTurns) -> None:
-        self.turns = turns
-        self.paths = 0
-
-    async def path(self, *_: object) -> list[object]:
-        self.paths += 1
-        return list(self.turns.rows[:-1])
+    """A turn asks it nothing."""
 
 
 class Scene:
     def __init__(self, events: list[EngineEvent] | None = None) -> None:
         self.gateway = ScriptedGateway(ANSWER if events is None else events)
         self.turns, self.log, self.window = MemoryTurns(), MemoryLog(), MemoryWindow()
-        self.conversations = NoConversations(self.turns)
+        self.history = MemoryHistory(self.turns)
         self.deps = TurnDeps(
-            conversations=self.conversations,  # type: ignore[arg-type]
+            conversations=NoConversations(),  # type: ignore[arg-type]
             turns=self.turns,
             hot_window=self.window,
+            history=self.history,
             log=self.log,
             gateway=self.gateway,
             usage=MemoryUsage(),
@@ -108,7 +101,7 @@ async def test_the_prompt_is_policy_then_history_then_the_new_message() -> None:
     await scene.run(scene.ask("And now?", "req-2"))
     texts = [(message.role, message.content) for message in scene.gateway.requests[-1].messages]
     assert texts == [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello."), ("user", "And now?")]
-    assert scene.conversations.paths == 0
+    assert scene.history.windows_read == 0
 
 
 async def test_a_lost_hot_window_is_rebuilt_from_the_store() -> None:
@@ -116,7 +109,7 @@ async def test_a_lost_hot_window_is_rebuilt_from_the_store() -> None:
     await scene.run(scene.ask("Hi", "req-1"))
     scene.window.window = None
     await scene.run(scene.ask("And now?", "req-2"))
-    assert scene.conversations.paths == 1
+    assert scene.history.windows_read == 1
     assert [message.content for message in scene.gateway.requests[-1].messages][1:3] == ["Hi", "Hello."]
 
 
@@ -126,7 +119,7 @@ async def test_a_hot_window_that_ends_elsewhere_is_not_used() -> None:
     assert scene.window.window
     scene.window.window = msgspec.structs.replace(scene.window.window, leaf_id="msg_other")
     await scene.run(scene.ask("And now?", "req-2"))
-    assert scene.conversations.paths == 1
+    assert scene.history.windows_read == 1
 
 
 async def test_a_retry_follows_the_turn_that_runs_already() -> None:

@@ -33,8 +33,8 @@ function createClient(): QueryClient {
 function createLiveTurns(client: QueryClient): LiveTurns {
   return new LiveTurns({
     onAccepted: () => void refreshConversations(client),
-    onEnded: async ({ conversationId }) => {
-      await refreshMessages(client, conversationId);
+    onEnded: async ({ conversationId, state }) => {
+      await refreshMessages(client, conversationId, state.turnId);
       void awaitTitle(client, conversationId);
     },
     onRefused: async ({ conversationId, userText, state }) => {

@@ -1,6 +1,6 @@
 /** Calls to the server. Every failure comes out as one `Problem`, whatever broke. */
 
-import type { Conversation, ErrorBody, Message, Model, Page, User } from "./wire";
+import type { Conversation, ErrorBody, Message, Model, Page, Turn, User } from "./wire";
 
 export class Problem extends Error {
   /** `status` is 0 when no answer came: offline, refused, cut off. */
@@ -30,8 +30,14 @@ export async function problemOf(response: Response): Promise<Problem> {
   return new Problem(response.status, error.code ?? "unknown", message, Number.isFinite(retryAfter) ? retryAfter : null);
 }
 
-async function send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
-  const init: RequestInit = { method, credentials: "same-origin", headers: { accept: "application/json" } };
+async function send(
+  method: string,
+  path: string,
+  body?: unknown,
+  signal?: AbortSignal,
+  headers: Record<string, string> = {},
+): Promise<Response> {
+  const init: RequestInit = { method, credentials: "same-origin", headers: { accept: "application/json", ...headers } };
   if (body !== undefined) {
     init.headers = { ...init.headers, "content-type": "application/json" };
     init.body = JSON.stringify(body);
@@ -79,21 +85,25 @@ export function listConversations(after: string | null, signal?: AbortSignal): P
 
 export const createConversation = () => call<Conversation>("POST", "/v1/conversations", {});
 
-export const getConversation = (id: string, signal?: AbortSignal) =>
-  call<Conversation>("GET", `/v1/conversations/${part(id)}`, undefined, signal);
-
 export const renameConversation = (id: string, title: string) =>
   call<Conversation>("PATCH", `/v1/conversations/${part(id)}`, { title });
 
 export const deleteConversation = (id: string) => call<unknown>("DELETE", `/v1/conversations/${part(id)}`);
 
-/** All messages from behind `seq`, page by page. */
+export const getConversation = (id: string, signal?: AbortSignal) =>
+  call<Conversation>("GET", `/v1/conversations/${part(id)}`, undefined, signal);
+
+/** Shows another branch: the newest leaf below this message. */
+export const showBranch = (conversationId: string, messageId: string) =>
+  call<Conversation>("POST", `/v1/conversations/${part(conversationId)}`, { active_leaf: messageId });
+
+/** All messages of the tree from behind `seq`, page by page. */
 export async function listMessages(conversationId: string, seq: number, signal?: AbortSignal): Promise<Message[]> {
   const messages: Message[] = [];
   let after = seq;
   for (;;) {
-    const path = `/v1/conversations/${part(conversationId)}/messages?limit=100&after=${after}`;
-    const page = await call<Page<Message>>("GET", path, undefined, signal);
+    const address = `/v1/conversations/${part(conversationId)}/messages?limit=1000&after=${after}`;
+    const page = await call<Page<Message>>("GET", address, undefined, signal);
     messages.push(...page.data);
     const last = page.data.at(-1);
     if (!page.has_more || last === undefined) return messages;
@@ -106,6 +116,8 @@ export interface Ask {
   model: string;
   text: string;
   requestId: string;
+  /** The message that this one follows; left out: the end of what is shown. */
+  parentId?: string | null | undefined;
 }
 
 /** Opens a turn and streams it. The same `requestId` again attaches to the same turn. */
@@ -119,14 +131,33 @@ export const openTurn = (ask: Ask, signal: AbortSignal) =>
       request_id: ask.requestId,
       messages: [{ role: "user", content: ask.text }],
       stream: true,
+      ...(ask.parentId === undefined ? {} : { parent_id: ask.parentId }),
     },
     signal,
   );
+
+/** Goes on with a turn that ended early; streams the new text only. */
+export const continueTurn = (turnId: string, signal: AbortSignal) =>
+  send("POST", `/v1/turns/${part(turnId)}/continue`, { stream: true }, signal);
+
+/** Streams another answer beside this one. The same `requestId` again attaches to the same turn. */
+export const regenerateTurn = (turnId: string, model: string, requestId: string, signal: AbortSignal) =>
+  send("POST", `/v1/turns/${part(turnId)}/regenerate`, { stream: true, model, request_id: requestId }, signal);
 
 export const followTurn = (turnId: string, after: number, signal: AbortSignal) =>
   send("GET", `/v1/turns/${part(turnId)}/events?after=${after}`, undefined, signal);
 
 export const stopTurn = (turnId: string) => call<unknown>("POST", `/v1/turns/${part(turnId)}/stop`);
+
+export const getTurn = (turnId: string, signal?: AbortSignal) =>
+  call<Turn>("GET", `/v1/turns/${part(turnId)}`, undefined, signal);
+
+export const listRunningTurns = (signal?: AbortSignal) =>
+  call<Page<Turn>>("GET", "/v1/turns?state=running", undefined, signal);
+
+/** What happens to this person's conversations, on whichever device, from behind an event that was seen. */
+export const followActivity = (lastEventId: string | null, signal: AbortSignal) =>
+  send("GET", "/v1/events", undefined, signal, lastEventId === null ? {} : { "last-event-id": lastEventId });
 
 /** `crypto.randomUUID` exists only in a secure context, and people open this page by a LAN address too. */
 export function newRequestId(): string {

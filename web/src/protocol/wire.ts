@@ -25,6 +25,8 @@ export interface Conversation {
   /** Unix seconds, like every time on this wire. */
   created_at: number;
   updated_at: number;
+  /** The end of the path that is shown. */
+  active_leaf: string | null;
   metadata: Record<string, string>;
 }
 
@@ -43,6 +45,26 @@ export interface Message {
   turn_id: string | null;
   model: string | null;
   finish_reason: FinishReason | null;
+}
+
+/** A turn as it stands. */
+export interface Turn {
+  id: string;
+  object: "turn";
+  conversation_id: string;
+  message_id: string;
+  model: string;
+  status: MessageStatus;
+  error: ErrorBody | null;
+}
+
+/** One event of `GET /v1/events`. */
+export interface ActivityEvent {
+  type: "conversation.created" | "conversation.updated" | "conversation.deleted" | "turn.started" | "turn.ended";
+  conversation_id: string;
+  turn_id?: string;
+  title?: string | null;
+  status?: MessageStatus;
 }
 
 export interface Page<T> {

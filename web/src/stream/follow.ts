@@ -1,8 +1,8 @@
 /** Brings one turn to its end over connections that may break: open, read, resume from the last position, again. */
 
 import { Problem, problemOf, unreachable } from "../protocol/client";
-import { createSseParser } from "./sse";
-import { parseTurnEvent, reduce, type TurnEvent, type TurnState } from "./turn";
+import { backoffMs, readEvents } from "./reading";
+import { fromTheStart, parseTurnEvent, reduce, type TurnState } from "./turn";
 
 export interface TurnConnection {
   /** Sends the ask, or null when we only follow a turn that another page opened. */
@@ -17,12 +17,11 @@ export interface TurnWatcher {
   onConnection(status: "open" | "lost"): void;
 }
 
-const OPEN_TRIES = 3;
-const RESUME_TRIES = 12;
-/** The server sends a heartbeat far more often; a socket this silent is dead. */
-const SILENCE_MS = 60_000;
+/** A turn that the server never took in is given back to its writer; one that it knows is followed for ever. */
+const OPEN_TRIES = 6;
+const PASSING = [0, 429, 502, 503, 504];
 
-export const backoffMs = (attempt: number): number => Math.min(8000, 300 * 2 ** attempt);
+export const mayPass = (problem: Problem): boolean => PASSING.includes(problem.status);
 
 /** Runs until the turn has ended. Throws the Problem that a retry of ours can't cure. */
 export async function runTurn(
@@ -38,18 +37,26 @@ export async function runTurn(
       const response = await connect(state, connection, signal);
       if (!response.ok) throw await problemOf(response);
       watcher.onConnection("open");
-      for await (const event of readEvents(response, signal)) {
+      const before = state.position;
+      for await (const sent of readEvents(response, signal)) {
+        const event = parseTurnEvent(sent);
+        if (event === null) continue;
+        if (state.position === before && isBeyondGap(before, event.position)) {
+          state = fromTheStart(state);
+          break;
+        }
         attempt = 0;
         state = reduce(state, event);
         watcher.onState(state);
         if (state.isEnded) return state;
       }
       if (state.finishReason !== null || state.error !== null) return { ...state, isEnded: true };
+      if (state.position === 0 && before > 0) continue;
     } catch (error) {
       if (signal.aborted) throw error;
       const problem = error instanceof Problem ? error : unreachable();
-      const isCurable = problem.status === 0 || (state.turnId !== null && [429, 502, 503, 504].includes(problem.status));
-      if (!isCurable || attempt + 1 >= (state.turnId === null ? OPEN_TRIES : RESUME_TRIES)) throw problem;
+      const isCurable = state.turnId === null ? problem.status === 0 && attempt + 1 < OPEN_TRIES : mayPass(problem);
+      if (!isCurable) throw problem;
     }
     watcher.onConnection("lost");
     await connection.pause(backoffMs(attempt));
@@ -58,40 +65,13 @@ export async function runTurn(
   }
 }
 
+/** Positions have no gaps: if the next one isn't the next, the log was lost and written anew, in other pieces. */
+function isBeyondGap(before: number, position: number | null): boolean {
+  return before > 0 && position !== null && position > before + 1;
+}
+
 function connect(state: TurnState, connection: TurnConnection, signal: AbortSignal): Promise<Response> {
   if (state.turnId !== null) return connection.resume(state.turnId, state.position, signal);
   if (connection.open === null) throw new Error("a turn that isn't ours to open must have an id");
   return connection.open(signal);
-}
-
-async function* readEvents(response: Response, signal: AbortSignal): AsyncGenerator<TurnEvent> {
-  if (response.body === null) throw unreachable();
-  const reader = response.body.getReader();
-  const decoder = new TextDecoder();
-  const parser = createSseParser();
-  try {
-    for (;;) {
-      const { done, value } = await within(SILENCE_MS, reader.read());
-      signal.throwIfAborted();
-      if (done) return;
-      for (const event of parser.push(decoder.decode(value, { stream: true }))) {
-        const parsed = parseTurnEvent(event);
-        if (parsed !== null) yield parsed;
-      }
-    }
-  } finally {
-    void reader.cancel().catch(() => undefined);
-  }
-}
-
-async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const silence = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(unreachable()), milliseconds);
-  });
-  try {
-    return await Promise.race([promise, silence]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -10,7 +10,9 @@ export interface TurnState {
   /** The last position of the replay log that was taken in; resuming starts behind it. */
   position: number;
   text: string;
-  /** What the store had when we began to follow. The text shown never gets shorter than this. */
+  /** What stood there before this stream began, when it brings only what comes behind it. */
+  baseText: string;
+  /** What was shown before we began to follow. The text shown never gets shorter than this. */
   storedText: string;
   finishReason: FinishReason | null;
   status: MessageStatus;
@@ -29,6 +31,7 @@ export const emptyTurn: TurnState = {
   model: null,
   position: 0,
   text: "",
+  baseText: "",
   storedText: "",
   finishReason: null,
   status: "streaming",
@@ -79,5 +82,16 @@ export function reduce(state: TurnState, event: TurnEvent): TurnState {
   }
 }
 
-export const shownText = (state: TurnState): string =>
-  state.text.length >= state.storedText.length ? state.text : state.storedText;
+export function shownText({ baseText, text, storedText }: TurnState): string {
+  const told = baseText + text;
+  return told.length >= storedText.length ? told : storedText;
+}
+
+/** The same turn, to be told again from its first event; what is shown stays until more has been told. */
+export const fromTheStart = (state: TurnState): TurnState => ({
+  ...state,
+  position: 0,
+  text: "",
+  baseText: "",
+  storedText: shownText(state),
+});

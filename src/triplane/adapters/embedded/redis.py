@@ -1,7 +1,8 @@
 """The embedded Redis: a foreground `redis-server` over a Unix socket, for its supervisor to own.
 
-The steps of its life stand in `server_folder.EmbeddedServer`. Nothing in it is the only copy of anything, so
-it keeps nothing on disk: a start is always fresh, and PostgreSQL's checkpoints stand for what it loses.
+The steps of its life stand in `server_folder.EmbeddedServer`. It writes each change to its file before it
+answers, so that kill -9 loses nothing that a client was shown, even if the turn's owner dies in the same
+second. The file may be deleted: PostgreSQL's checkpoints stand for what is lost then.
 """
 
 import importlib.resources
@@ -28,7 +29,10 @@ SETTINGS: Mapping[str, str] = {
     "port": "0",
     "unixsocketperm": "700",
     "save": "",
-    "appendonly": "no",
+    "appendonly": "yes",
+    # A crash of the machine may lose a second; no append waits for the disk.
+    "appendfsync": "everysec",
+    "no-appendfsync-on-rewrite": "yes",
     "maxmemory": "256mb",
     # Every key has a time to live. When memory is full, those nearest their end go first, which are the
     # logs of turns that have ended and windows long unused; a running turn's log goes last.
@@ -50,7 +54,7 @@ def server_program() -> str:
 
 
 class EmbeddedRedis:
-    """Redis in memory alone, with its socket beside `data_dir`."""
+    """Redis with its file in `data_dir`/redis, and its socket beside it."""
 
     name = "redis"
     stop_signal = signal.SIGTERM

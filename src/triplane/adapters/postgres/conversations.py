@@ -58,10 +58,24 @@ class PostgresConversations:
         return [to_conversation(row) for row in rows[:limit]], len(rows) > limit
 
     async def update(
-        self, who: Principal, conversation_id: str, title: str | None, metadata: dict[str, str] | None
+        self,
+        who: Principal,
+        conversation_id: str,
+        title: str | None,
+        metadata: dict[str, str] | None,
+        active_leaf: str | None = None,
     ) -> Conversation:
         key = _key(who, conversation_id)
+        if active_leaf:
+            await self._activate(key, active_leaf)
         return _found(await self._database.fetchrow(_UPDATE, *key, title, to_json(metadata)))
+
+    async def _activate(self, key: tuple[str, str, str], message_id: str) -> None:
+        row = await self._database.fetchrow(_ACTIVATE, *key, message_id)
+        if row is None:
+            raise _no_conversation()
+        if not row["is_found"]:
+            raise NotFound("The conversation has no such message.", param="active_leaf")
 
     async def set_generated_title(self, tenant_id: str, conversation_id: str, title: str) -> bool:
         return bool(await self._database.fetchval(_SET_TITLE, tenant_id, conversation_id, title))
@@ -71,10 +85,11 @@ class PostgresConversations:
             raise _no_conversation()
 
     async def messages(
-        self, who: Principal, conversation_id: str, after_seq: int, limit: int
+        self, who: Principal, conversation_id: str, after_seq: int, limit: int, *, only_active: bool = False
     ) -> tuple[list[StoredMessage], bool]:
         key = _key(who, conversation_id)
-        rows = _rows(await self._database.fetch(_MESSAGES, *key, after_seq, limit + 1))
+        query = _ACTIVE_PATH if only_active else _MESSAGES
+        rows = _rows(await self._database.fetch(query, *key, after_seq, limit + 1))
         return [to_message(row) for row in rows[:limit]], len(rows) > limit
 
     async def path(
@@ -130,6 +145,21 @@ UPDATE conversations SET
     metadata = coalesce($5::jsonb, metadata)
 WHERE {_MINE} RETURNING {CONVERSATION_COLUMNS}"""
 
+# The newest message below another is a leaf: what is below is always newer.
+_ACTIVATE = f"""
+WITH RECURSIVE below AS (
+    SELECT m.id, m.seq FROM messages m WHERE m.tenant_id = $1 AND m.conversation_id = $3 AND m.id = $4
+    UNION ALL
+    SELECT child.id, child.seq FROM below CROSS JOIN LATERAL (
+        SELECT id, seq FROM messages WHERE tenant_id = $1 AND conversation_id = $3 AND parent_id = below.id
+        OFFSET 0
+    ) child
+), newest AS (
+    SELECT id FROM below ORDER BY seq DESC LIMIT 1
+)
+UPDATE conversations SET active_leaf = coalesce((SELECT id FROM newest), active_leaf)
+WHERE {_MINE} RETURNING EXISTS (SELECT FROM newest) AS is_found"""
+
 _SET_TITLE = """
 UPDATE conversations SET title = $3, title_source = 'generated'
 WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL AND title_source IS DISTINCT FROM 'user'
@@ -145,6 +175,20 @@ SELECT m.* FROM conversations c LEFT JOIN LATERAL (
 ) m ON true
 WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.id = $3 AND c.deleted_at IS NULL
 ORDER BY m.seq"""
+
+_ACTIVE_PATH = f"""
+WITH RECURSIVE path AS (
+    SELECT m.* FROM conversations c JOIN messages m ON m.tenant_id = c.tenant_id AND m.id = c.active_leaf
+    WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.id = $3 AND m.seq > $4
+    UNION ALL
+    SELECT above.* FROM path CROSS JOIN LATERAL (
+        SELECT * FROM messages WHERE tenant_id = $1 AND id = path.parent_id LIMIT 1
+    ) above WHERE above.seq > $4
+)
+SELECT {", ".join(f"path.{column}" for column in MESSAGE_COLUMNS.split(", "))}
+FROM conversations c LEFT JOIN path ON true
+WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.id = $3 AND c.deleted_at IS NULL
+ORDER BY path.seq LIMIT $5"""
 
 _PATH = f"""
 WITH RECURSIVE path AS (

@@ -24,7 +24,14 @@ _RECONNECT_S = 1.0
 _POLL = timedelta(seconds=10)
 """How long a job waits at most if its notification is lost."""
 
-_LOST = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError, PgqException)
+_LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that was cut in the middle of a statement
+    asyncpg.PostgresError,
+    PgqException,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

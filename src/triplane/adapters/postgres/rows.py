@@ -8,7 +8,7 @@ import msgspec
 from triplane.domain.completion import Content, ToolCall
 from triplane.domain.conversation import Conversation, StoredMessage
 
-CONVERSATION_COLUMNS = "id, title, metadata, last_seq, window_from_seq, created_at, updated_at"
+CONVERSATION_COLUMNS = "id, title, metadata, last_seq, active_leaf, created_at, updated_at"
 MESSAGE_COLUMNS = (
     "id, seq, role, content_json, status, created_at, parent_id, turn_id, tool_calls, tool_call_id, model, "
     "finish_reason, token_count"
@@ -43,7 +43,7 @@ def to_conversation(row: asyncpg.Record) -> Conversation:
         title=row["title"],
         metadata=to_metadata(row["metadata"]),
         last_seq=row["last_seq"],
-        window_from_seq=row["window_from_seq"],
+        active_leaf=row["active_leaf"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )

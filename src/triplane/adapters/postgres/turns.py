@@ -1,27 +1,30 @@
 """Turns: opened and finished in one round trip each, by the functions of `0003_turn_functions.sql`."""
 
 import asyncpg
+import msgspec
 
 from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.rows import (
-    MESSAGE_COLUMNS,
     to_content,
     to_json,
-    to_message,
-    to_metadata,
-    to_tool_calls,
+)
+from triplane.adapters.postgres.turn_rows import (
+    JOINS,
+    TURN_COLUMNS,
+    input_between,
+    to_input,
+    to_opened,
+    to_record,
 )
 from triplane.domain.completion import text_of
 from triplane.domain.conversation import (
-    Conversation,
-    NewMessage,
     OpenedTurn,
     Principal,
     StoredMessage,
     TurnRecord,
     UsageEvent,
 )
-from triplane.domain.errors import IdempotencyKeyReused, NotFound
+from triplane.domain.errors import Conflict, IdempotencyKeyReused, NotFound
 from triplane.domain.events import TurnError, Usage
 from triplane.orchestration.ports import LEASE_S, HeldTurn, LapsedTurn, NewTurn, Renewal, TurnResult
 
@@ -37,14 +40,28 @@ class PostgresTurns:
         assert row is not None
         match row["outcome"]:
             case "opened":
-                return _opened(row, _input_rows(new, row), created=True)
+                return to_opened(row, to_input(new, row), created=True)
             case "known":
-                return _opened(row, await self._input_of(who.tenant_id, row), created=False)
+                return to_opened(row, await self._input_of(who.tenant_id, row), created=False)
             case "reused":
-                raise IdempotencyKeyReused("This request id was used before, with another body.")
+                raise _reused()
             case "no_parent":
                 raise NotFound("The conversation has no such message.", param="parent_id")
+            case "unsettled":
+                raise Conflict("This message is still being written: wait, or stop it.", param="parent_id")
+            case "moved":
+                raise Conflict("The conversation has gone on meanwhile.", param="expected_parent")
         raise NotFound("No such conversation.", param="conversation_id")
+
+    async def known(
+        self, who: Principal, request_id: str, body_sha256: bytes, conversation_id: str
+    ) -> OpenedTurn | None:
+        row = await self._database.fetchrow(_KNOWN, who.tenant_id, who.user_id, request_id, conversation_id)
+        if row is None:
+            return None
+        if row["body_sha256"] != body_sha256:
+            raise _reused()
+        return to_opened(row, await self._input_of(who.tenant_id, row), created=False)
 
     async def renew(self, held: HeldTurn, text: str, position: int) -> Renewal:
         stop = await self._database.fetchval(
@@ -81,30 +98,40 @@ class PostgresTurns:
         inputs = await self._input_of(row["tenant_id"], row)
         return LapsedTurn(
             request=row["request"].encode(),
-            opened=_opened(row, inputs, created=True, fence=row["fence"]),
+            opened=to_opened(row, inputs, created=True, fence=row["fence"]),
             content=text_of(to_content(row["content_json"])),
             log_position=row["log_position"],
             stop_requested=row["stop_requested"],
         )
 
     async def _input_of(self, tenant_id: str, row: asyncpg.Record) -> list[StoredMessage]:
-        key = (tenant_id, row["conversation_id"], row["turn_id"], row["message_id"])
-        return [to_message(each) for each in await self._database.fetch(_INPUT, *key)]
+        return await input_between(self._database, tenant_id, row["message_id"], row["parent_id"])
 
     async def get(self, who: Principal, turn_id: str) -> TurnRecord:
         row = await self._database.fetchrow(_GET, who.tenant_id, who.user_id, turn_id)
         if row is None:
             raise NotFound("No such turn.", param="turn_id")
-        return _record(row)
+        return to_record(row)
+
+    async def running(
+        self, who: Principal, conversation_id: str | None, after: str | None, limit: int
+    ) -> tuple[list[TurnRecord], bool]:
+        """`RunningTurns`."""
+        arguments = (who.tenant_id, who.user_id, conversation_id, after, limit + 1)
+        rows = await self._database.fetch(_RUNNING, *arguments)
+        if after and not rows:
+            await self.get(who, after)
+        return [to_record(row) for row in rows[:limit]], len(rows) > limit
 
 
 _OPEN = """
 SELECT * FROM open_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-    $19)"""
+    $19, $20, $21, $22)"""
 
-_INPUT = f"""
-SELECT {MESSAGE_COLUMNS} FROM messages
-WHERE tenant_id = $1 AND conversation_id = $2 AND turn_id = $3 AND id <> $4 ORDER BY seq"""
+_KNOWN = f"""
+SELECT t.body_sha256, {TURN_COLUMNS} FROM turns t {JOINS}
+WHERE t.tenant_id = $1 AND t.user_id = $2 AND t.request_id = $3 AND t.conversation_id = $4
+  AND c.deleted_at IS NULL"""
 
 _RENEW = """
 WITH held AS (
@@ -126,9 +153,9 @@ RETURNING true"""
 _FINISH = """
 SELECT finish_turn(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-    $22, $23, $24)"""
+    $22, $23, $24, $25, $26, $27, $28)"""
 
-_CLAIM = """
+_CLAIM = f"""
 WITH lapsed AS (
     SELECT tenant_id, id FROM turns
     WHERE state = 'streaming' AND lease_until < clock_timestamp() AND request IS NOT NULL
@@ -139,21 +166,28 @@ WITH lapsed AS (
     FROM lapsed WHERE t.tenant_id = lapsed.tenant_id AND t.id = lapsed.id
     RETURNING t.*
 )
-SELECT t.tenant_id, t.request, t.fence, t.log_position, t.stop_requested,
-    t.id AS turn_id, t.message_id, t.parent_id, t.state, t.created_at AS turn_created_at,
-    m.seq AS draft_seq, m.content_json,
-    c.id AS conversation_id, c.title, c.metadata, c.last_seq, c.window_from_seq, c.created_at, c.updated_at
-FROM claimed t
-JOIN messages m ON m.tenant_id = t.tenant_id AND m.id = t.message_id
-JOIN conversations c ON c.tenant_id = t.tenant_id AND c.id = t.conversation_id"""
+SELECT t.tenant_id, t.request, t.fence, t.log_position, t.stop_requested, m.content_json, {TURN_COLUMNS}
+FROM claimed t {JOINS}"""
 
-_GET = """
+_RECORD = """
 SELECT t.id, t.conversation_id, t.message_id, t.model, t.state, t.created_at, m.content_json, m.tool_calls,
-    m.finish_reason, t.prompt_tokens, t.completion_tokens, t.cached_tokens, t.error_code, t.error_message
+    m.finish_reason, t.prompt_tokens, t.completion_tokens, t.cached_tokens, t.error_code, t.error_message,
+    t.continued_after
 FROM turns t
 JOIN conversations c ON c.tenant_id = t.tenant_id AND c.id = t.conversation_id AND c.deleted_at IS NULL
 JOIN messages m ON m.tenant_id = t.tenant_id AND m.id = t.message_id
-WHERE t.tenant_id = $1 AND t.user_id = $2 AND t.id = $3"""
+WHERE t.tenant_id = $1 AND t.user_id = $2"""
+
+_GET = f"{_RECORD} AND t.id = $3"
+
+_RUNNING = f"""{_RECORD} AND t.state = 'streaming' AND ($3::text IS NULL OR t.conversation_id = $3)
+    AND ($4::text IS NULL OR (t.created_at, t.id) < (
+        SELECT created_at, id FROM turns WHERE tenant_id = $1 AND user_id = $2 AND id = $4))
+ORDER BY t.created_at DESC, t.id DESC LIMIT $5"""
+
+
+def _reused() -> IdempotencyKeyReused:
+    return IdempotencyKeyReused("This request id was used before, with another body.")
 
 
 def _open_arguments(who: Principal, new: NewTurn) -> list[object]:
@@ -166,7 +200,7 @@ def _open_arguments(who: Principal, new: NewTurn) -> list[object]:
         new.request_id,
         new.body_sha256,
         new.model,
-        new.parent_id,
+        new.parent_id or None,
         new.draft_id,
         new.provisional_title,
         [each.id for each in new.messages],
@@ -178,57 +212,10 @@ def _open_arguments(who: Principal, new: NewTurn) -> list[object]:
         new.request.decode() if new.request else None,
         new.lease_owner,
         LEASE_S,
+        new.parent_id is None,
+        new.expected_parent is not msgspec.UNSET,
+        new.expected_parent or None,
     ]
-
-
-def _input_rows(new: NewTurn, row: asyncpg.Record) -> list[StoredMessage]:
-    """The rows as `open_turn` has just written them: what it answers is enough to know them."""
-    first_seq = row["draft_seq"] - len(new.messages)
-    parents = [row["parent_id"], *(each.id for each in new.messages)]
-    return [
-        _input_row(each, first_seq + place, parents[place], row) for place, each in enumerate(new.messages)
-    ]
-
-
-def _input_row(new: NewMessage, seq: int, parent_id: str | None, row: asyncpg.Record) -> StoredMessage:
-    return StoredMessage(
-        id=new.id,
-        seq=seq,
-        role=new.message.role,
-        content=new.message.content,
-        status="complete",
-        created_at=row["turn_created_at"],
-        parent_id=parent_id,
-        turn_id=row["turn_id"],
-        tool_calls=new.message.tool_calls,
-        tool_call_id=new.message.tool_call_id,
-        token_count=new.token_count,
-    )
-
-
-def _opened(
-    row: asyncpg.Record, input_messages: list[StoredMessage], *, created: bool, fence: int = 1
-) -> OpenedTurn:
-    return OpenedTurn(
-        turn_id=row["turn_id"],
-        conversation=Conversation(
-            id=row["conversation_id"],
-            title=row["title"],
-            metadata=to_metadata(row["metadata"]),
-            last_seq=row["last_seq"],
-            window_from_seq=row["window_from_seq"],
-            created_at=row["created_at"],
-            updated_at=row["updated_at"],
-        ),
-        message_id=row["message_id"],
-        parent_id=row["parent_id"],
-        input_messages=input_messages,
-        draft_seq=row["draft_seq"],
-        status=row["state"],
-        created_at=row["turn_created_at"],
-        created=created,
-        fence=fence,
-    )
 
 
 def _finish_arguments(who: Principal, result: TurnResult) -> list[object]:
@@ -240,6 +227,7 @@ def _finish_arguments(who: Principal, result: TurnResult) -> list[object]:
         who.user_id,
         result.turn_id,
         result.fence,
+        result.log_position,
         result.status,
         to_json(result.content),
         to_json(result.tool_calls),
@@ -248,6 +236,7 @@ def _finish_arguments(who: Principal, result: TurnResult) -> list[object]:
         error.code or None,
         error.message or None,
         result.window_from_seq,
+        result.window_summary,
         *_bill_arguments(bill),
         usage.prompt_tokens,
         usage.completion_tokens,
@@ -255,7 +244,9 @@ def _finish_arguments(who: Principal, result: TurnResult) -> list[object]:
         result.earlier_usage.prompt_tokens,
         result.earlier_usage.completion_tokens,
         result.earlier_usage.cached_tokens,
-        result.title_job,
+        [job.entrypoint for job in result.jobs],
+        [job.payload for job in result.jobs],
+        [job.dedupe_key for job in result.jobs],
     ]
 
 
@@ -263,24 +254,3 @@ def _bill_arguments(bill: UsageEvent | None) -> list[object]:
     if bill is None:
         return [None] * 5
     return [bill.id, bill.api_key_id, bill.request_id, bill.model, bill.engine]
-
-
-def _record(row: asyncpg.Record) -> TurnRecord:
-    return TurnRecord(
-        id=row["id"],
-        conversation_id=row["conversation_id"],
-        message_id=row["message_id"],
-        model=row["model"],
-        status=row["state"],
-        created_at=row["created_at"],
-        content=text_of(to_content(row["content_json"])),
-        tool_calls=to_tool_calls(row["tool_calls"]),
-        finish_reason=row["finish_reason"],
-        usage=Usage(
-            prompt_tokens=row["prompt_tokens"],
-            completion_tokens=row["completion_tokens"],
-            cached_tokens=row["cached_tokens"],
-        ),
-        error_code=row["error_code"],
-        error_message=row["error_message"],
-    )

@@ -5,7 +5,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from triplane.orchestration.ports import Window
+from triplane.orchestration.history_ports import Window
 
 _log = structlog.get_logger(__name__)
 

@@ -6,11 +6,13 @@ nothing, however late it wakes.
 
 While a turn runs in this process its entries are also kept in memory: local followers read them there, each
 at its own pace and without a queue of its own, and a follower that is slow or stops costs nothing. From
-there too a log that Redis has lost is written again, whole, with the next append.
+there too a log that Redis has lost is written again, whole, with the next append. Turns of other processes
+are followed through the one `LogReader`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from contextlib import aclosing
 from typing import Any, cast
 
 import msgspec
@@ -18,6 +20,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from triplane.adapters.redis.log_reader import LogReader
 from triplane.domain.events import LogEntry, TurnEnded, TurnEvent, Usage
 from triplane.orchestration.ports import HeldTurn, Recovered
 
@@ -28,8 +31,8 @@ KEPT_S = 3600
 
 _EVENT = b"e"
 _USAGE = b"u"
-_BLOCK_MS = 2000
-_BATCH = 500
+_QUIET_S = 2.0
+"""How long a follower of another process's turn waits for news before its row is asked."""
 
 _APPEND = """
 local fence = tonumber(redis.call('GET', KEYS[2]) or '0')
@@ -86,8 +89,9 @@ class _Tail:
 class RedisReplayLog:
     """The `ReplayLog` port. Redis being away loses nobody who follows in the owner's process."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, reader: LogReader) -> None:
         self._redis = redis
+        self._reader = reader
         self._append_script = redis.register_script(_APPEND)
         self._tails: dict[str, _Tail] = {}
 
@@ -104,10 +108,10 @@ class RedisReplayLog:
         """Store the entries in Redis, then hand them to the local followers. False if overtaken."""
         tail = self._tails.get(held.turn_id)
         try:
-            stored = await self._store(held, entries, usage)
+            stored = await self._store(held, entries, usage, _last(tail, entries))
             if stored >= 0 and tail:
                 missing = [entry for entry in tail.entries if entry.position > stored]
-                stored = await self._store(held, [*missing, *entries], usage)
+                stored = await self._store(held, [*missing, *entries], usage, stored)
         except (RedisError, OSError) as error:
             _log.warning("replay log not written", turn_id=held.turn_id, reason=type(error).__name__)
             stored = _WRITTEN
@@ -122,7 +126,7 @@ class RedisReplayLog:
         entries: list[LogEntry] = []
         usage = Usage()
         try:
-            await self._store(held, [], usage)
+            await self._store(held, [], usage, 0)
             rows = await self._redis.xrange(_key(held.tenant_id, held.turn_id))
         except (RedisError, OSError) as error:
             _log.warning("replay log not read", turn_id=held.turn_id, reason=type(error).__name__)
@@ -138,21 +142,21 @@ class RedisReplayLog:
         """Entries behind `after`; ends after `TurnEnded`, or when nothing more comes for a while."""
         tail = self._tails.get(turn_id)
         followed = self._follow_tail(tail, after) if tail else self._follow_redis(tenant_id, turn_id, after)
-        async for entry in followed:
-            yield entry
-            if isinstance(entry.event, TurnEnded):
-                return
+        async with aclosing(followed):
+            async for entry in followed:
+                yield entry
+                if isinstance(entry.event, TurnEnded):
+                    return
 
-    async def _store(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage) -> int:
+    async def _store(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage, before: int) -> int:
         pairs = [part for entry in entries for part in (entry.position, _encoder.encode(entry.event))]
-        before = entries[0].position - 1 if entries else 0
         key = _key(held.tenant_id, held.turn_id)
         answer = self._append_script(
             keys=[key, key + ":fence"], args=[held.fence, before, KEPT_S, _encoder.encode(usage), *pairs]
         )
         return int(await cast(Awaitable[Any], answer))
 
-    async def _follow_tail(self, tail: _Tail, after: int) -> AsyncIterator[LogEntry]:
+    async def _follow_tail(self, tail: _Tail, after: int) -> AsyncGenerator[LogEntry, None]:
         index = 0
         while True:
             while index < len(tail.entries):
@@ -164,20 +168,15 @@ class RedisReplayLog:
                 return
             await tail.grown()
 
-    async def _follow_redis(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
-        key, last = _key(tenant_id, turn_id), f"{after}-0"
-        while True:
-            try:
-                found: Any = await self._redis.xread({key: last}, count=_BATCH, block=_BLOCK_MS)
-            except (RedisError, OSError) as error:
-                _log.warning("replay log not read", turn_id=turn_id, reason=type(error).__name__)
-                return
-            if not found:
-                return
-            ((_, rows),) = found
-            for position, fields in rows:
-                last = position.decode()
-                yield _entry(position, fields)
+    async def _follow_redis(self, tenant_id: str, turn_id: str, after: int) -> AsyncGenerator[LogEntry, None]:
+        async with aclosing(self._reader.follow(_key(tenant_id, turn_id), (after, 0), _QUIET_S)) as rows:
+            async for row in rows:
+                yield LogEntry(position=row.id[0], event=_decoder.decode(row.fields[_EVENT]))
+
+
+def _last(tail: _Tail | None, entries: Sequence[LogEntry]) -> int:
+    """The position that comes before these entries: a log that was lost may have left a gap."""
+    return tail.entries[-1].position if tail and tail.entries else entries[0].position - 1
 
 
 def _entry(position: bytes, fields: dict[bytes, bytes]) -> LogEntry:

@@ -155,10 +155,15 @@ async def stream_completion(
 
 
 async def stream_turn(
-    entries: AsyncIterable[LogEntry], identity: Identity, include_usage: bool
+    entries: AsyncIterable[LogEntry], identity: Identity, include_usage: bool, *, is_continued: bool = False
 ) -> AsyncIterator[bytes]:
-    """The frames of a turn, each with its position in the replay log as the event's id."""
+    """The frames of a turn, each with its position in the replay log as the event's id.
+
+    A continuation begins as every answer does; in the log, its turn has started long ago.
+    """
     encoder = ChunkEncoder(identity, include_usage)
+    if is_continued:
+        yield encoder.role()
     async for entry in entries:
         yield b"id: %d\n" % entry.position + _turn_frames(entry.event, encoder)
     yield DONE

@@ -12,6 +12,7 @@ from triplane.domain.conversation import Conversation, StoredMessage
 from triplane.domain.errors import InvalidRequest, NotFound
 from triplane.domain.events import FinishReason, TurnStatus
 from triplane.domain.ids import is_id
+from triplane.orchestration.announcing import announce_conversation
 from triplane.orchestration.bff.deps import Deps
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.pages import Deleted, Page, page_of
@@ -53,10 +54,11 @@ class NewConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ConversationChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is left out stays as it is."""
+    """What is left out stays as it is. `active_leaf`: show the branch of this message."""
 
     title: Title | None = None
     metadata: Metadata | None = None
+    active_leaf: str | None = None
 
 
 class ConversationObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +70,7 @@ class ConversationObject(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     updated_at: int
     metadata: dict[str, str]
+    active_leaf: str | None
 
 
 class MessageObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +105,9 @@ async def create_conversation(
     messages = [Message(role=item.role, content=_content_of(item)) for item in new.items or []]
     created = await deps.conversations.create(
         request.principal, _title(new.title), new.metadata or {}, messages
+    )
+    announce_conversation(
+        deps.announcer, request.principal, "conversation.created", created.id, created.title
     )
     return _present(created)
 
@@ -140,15 +146,20 @@ async def get_conversation(
     "/v1/conversations/{conversation_id:str}",
     http_method=[HttpMethod.POST, HttpMethod.PATCH],
     tags=["conversations"],
-    summary="Rename a conversation, change its metadata",
+    summary="Rename a conversation, change its metadata, show another branch",
     status_code=200,
     responses=documented(400, 401, 403, 404, 413, 415),
 )
 async def update_conversation(
     request: StrictRequest, deps: Deps, conversation_id: FromPath[str], data: JSONBody[ConversationChange]
 ) -> ConversationObject:
+    if data.active_leaf is not None and not is_id("msg", data.active_leaf):
+        raise NotFound("The conversation has no such message.", param="active_leaf")
     changed = await deps.conversations.update(
-        request.principal, _known(conversation_id), _title(data.title), data.metadata
+        request.principal, _known(conversation_id), _title(data.title), data.metadata, data.active_leaf
+    )
+    announce_conversation(
+        deps.announcer, request.principal, "conversation.updated", changed.id, changed.title
     )
     return _present(changed)
 
@@ -162,6 +173,7 @@ async def update_conversation(
 )
 async def delete_conversation(request: StrictRequest, deps: Deps, conversation_id: FromPath[str]) -> Deleted:
     await deps.conversations.delete(request.principal, _known(conversation_id))
+    announce_conversation(deps.announcer, request.principal, "conversation.deleted", conversation_id)
     return Deleted(id=conversation_id, object="conversation.deleted")
 
 
@@ -177,9 +189,10 @@ async def list_messages(
     conversation_id: FromPath[str],
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     after: Annotated[int, QueryParameter(ge=0, le=_LARGEST_SEQ)] = 0,
+    path: FromQuery[Literal["active"] | None] = None,
 ) -> Page[MessageObject]:
     found, has_more = await deps.conversations.messages(
-        request.principal, _known(conversation_id), after, limit
+        request.principal, _known(conversation_id), after, limit, only_active=path == "active"
     )
     return page_of([present_message(one) for one in found], has_more=has_more)
 
@@ -212,6 +225,7 @@ def _present(conversation: Conversation) -> ConversationObject:
         created_at=int(conversation.created_at.timestamp()),
         updated_at=int(conversation.updated_at.timestamp()),
         metadata=conversation.metadata,
+        active_leaf=conversation.active_leaf,
     )
 
 

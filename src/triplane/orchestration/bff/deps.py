@@ -1,7 +1,7 @@
 """What the routes need, as one frozen value that `main` fills and handlers receive."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from litestar.di import NamedDependency
@@ -9,6 +9,7 @@ from litestar.params import SkipValidation
 
 from triplane.orchestration.accounts.api_keys import ApiKeys
 from triplane.orchestration.accounts.sessions import Sessions
+from triplane.orchestration.announcing import Announcer, NobodyListens
 from triplane.orchestration.ports import ConversationStore, Gateway
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -33,6 +34,7 @@ class AppDeps:
     web: ASGIApp
     max_body_bytes: int
     public_url: str | None = None
+    announcer: Announcer = field(default_factory=NobodyListens)
 
 
 # Litestar resolves two or more dependencies of a handler in a task group, which costs more than the whole

@@ -1,42 +1,55 @@
-"""Turns: following one from any position of its replay log, and stopping it."""
+"""Turns: those that run, following one from any position of its replay log, and stopping it."""
 
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Literal
 
-import msgspec
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from triplane.domain.conversation import TurnRecord
-from triplane.domain.errors import NotFound
-from triplane.domain.events import FinishReason, TurnStatus
+from triplane.domain.errors import InvalidRequest, NotFound
 from triplane.domain.ids import is_id
 from triplane.orchestration.bff.answers import identity_of_turn, stream_turn
-from triplane.orchestration.bff.errors import ErrorDetail, documented
+from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.event_stream import EventStream
+from triplane.orchestration.bff.pages import Page, page_of
 from triplane.orchestration.bff.request import StrictRequest
-from triplane.orchestration.bff.wire import WireUsage, present_usage
+from triplane.orchestration.bff.turn_object import WireTurn, present_turn
 from triplane.orchestration.following import FollowDeps, follow_turn
+from triplane.orchestration.running import RunningTurns
 from triplane.orchestration.turn import TurnDeps, stop_turn
 
 
-class WireTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn as it stands."""
-
-    id: str
-    conversation_id: str
-    message_id: str
-    model: str
-    status: TurnStatus
-    created_at: int
-    finish_reason: FinishReason | None
-    usage: WireUsage
-    error: ErrorDetail | None
-    object: str = "turn"
+def turn_handlers(turn: TurnDeps, follow: FollowDeps, running: RunningTurns) -> list[HTTPRouteHandler]:
+    return [_list_handler(running), *_handlers_of_one(turn, follow)]
 
 
-def turn_handlers(turn: TurnDeps, follow: FollowDeps) -> list[HTTPRouteHandler]:
+def _list_handler(running: RunningTurns) -> HTTPRouteHandler:
+    @get(
+        "/v1/turns",
+        operation_id="listRunningTurns",
+        summary="Your turns that run, newest first",
+        tags=["turns"],
+        responses=documented(400, 401, 404, 503),
+    )
+    async def list_turns(
+        request: StrictRequest,
+        only: Annotated[Literal["running"], QueryParameter(name="state")],
+        conversation_id: FromQuery[str | None] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
+        after: FromQuery[str | None] = None,
+    ) -> Page[WireTurn]:
+        if conversation_id is not None and not is_id("conv", conversation_id):
+            raise InvalidRequest("This is not the id of a conversation.", param="conversation_id")
+        if after is not None and not is_id("turn", after):
+            raise InvalidRequest("after: this is not the id of a turn.", param="after")
+        found, has_more = await running.running(request.principal, conversation_id, after, limit)
+        return page_of([present_turn(record) for record in found], has_more=has_more)
+
+    return list_turns
+
+
+def _handlers_of_one(turn: TurnDeps, follow: FollowDeps) -> list[HTTPRouteHandler]:
     @get(
         "/v1/turns/{turn_id:str}",
         operation_id="retrieveTurn",
@@ -45,13 +58,14 @@ def turn_handlers(turn: TurnDeps, follow: FollowDeps) -> list[HTTPRouteHandler]:
         responses=documented(401, 404, 503),
     )
     async def retrieve_turn(request: StrictRequest, turn_id: FromPath[str]) -> WireTurn:
-        return _present(await turn.turns.get(request.principal, _require_id(turn_id)))
+        return present_turn(await turn.turns.get(request.principal, _require_id(turn_id)))
 
     @get(
         "/v1/turns/{turn_id:str}/events",
         operation_id="followTurn",
         summary="The events of a turn behind a position, as a stream",
         tags=["turns"],
+        media_type="text/event-stream",
         responses=documented(400, 401, 404, 503),
     )
     async def follow_events(
@@ -79,7 +93,7 @@ def turn_handlers(turn: TurnDeps, follow: FollowDeps) -> list[HTTPRouteHandler]:
     )
     async def stop(request: StrictRequest, turn_id: FromPath[str]) -> WireTurn:
         await stop_turn(request.principal, _require_id(turn_id), turn)
-        return _present(await turn.turns.get(request.principal, turn_id))
+        return present_turn(await turn.turns.get(request.principal, turn_id))
 
     return [retrieve_turn, follow_events, stop]
 
@@ -95,20 +109,3 @@ def _last_event_id(request: StrictRequest) -> int:
     with suppress(ValueError):
         return max(0, int(request.headers.get("last-event-id", "0")))
     return 0
-
-
-def _present(record: TurnRecord) -> WireTurn:
-    error = None
-    if record.error_code:
-        error = ErrorDetail(message=record.error_message or "", type="api_error", code=record.error_code)
-    return WireTurn(
-        id=record.id,
-        conversation_id=record.conversation_id,
-        message_id=record.message_id,
-        model=record.model,
-        status=record.status,
-        created_at=int(record.created_at.timestamp()),
-        finish_reason=record.finish_reason,
-        usage=present_usage(record.usage),
-        error=error,
-    )

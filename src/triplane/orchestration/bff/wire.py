@@ -20,6 +20,7 @@ from triplane.domain.completion import (
 )
 from triplane.domain.errors import InvalidRequest, UnsupportedParameter
 from triplane.domain.events import FinishReason, TurnStatus, Usage
+from triplane.domain.ids import is_id
 
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -47,12 +48,18 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ChatCompletionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """OpenAI's body and two fields of ours: `conversation_id` makes it a turn, `request_id` names it."""
+    """OpenAI's body and fields of ours: `conversation_id` makes it a turn, `request_id` names it.
+
+    `parent_id` and `expected_parent` say where in the conversation; null is its beginning.
+    """
 
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     messages: Annotated[list[WireMessage], msgspec.Meta(min_length=1, max_length=10_000)]
     conversation_id: str | None = None
     request_id: RequestId | None = None
+    background: bool | None = None
+    parent_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    expected_parent: str | msgspec.UnsetType | None = msgspec.UNSET
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
@@ -137,14 +144,22 @@ def require_consistent(body: ChatCompletionRequest) -> None:
             f"tool_choice names {body.tool_choice.function.name!r}, which isn't among tools.",
             param="tool_choice.function.name",
         )
-    if body.stream_options and not body.stream:
-        raise InvalidRequest("stream_options needs stream: true.", param="stream_options")
     if body.parallel_tool_calls is not None and not names:
         raise InvalidRequest("parallel_tool_calls needs tools.", param="parallel_tool_calls")
+    if body.background and not body.conversation_id:
+        raise UnsupportedParameter(
+            "background runs a turn of a conversation: send conversation_id too.", param="background"
+        )
     if body.request_id and not body.conversation_id:
         raise UnsupportedParameter(
             "request_id dedupes the turns of a conversation: send conversation_id too.", param="request_id"
         )
+    for name in ("parent_id", "expected_parent"):
+        value = getattr(body, name)
+        if value is not msgspec.UNSET and not body.conversation_id:
+            raise InvalidRequest(f"{name} places a turn: send conversation_id too.", param=name)
+        if value and not is_id("msg", value):
+            raise InvalidRequest(f"{name}: this is not the id of a message.", param=name)
 
 
 class FunctionDelta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

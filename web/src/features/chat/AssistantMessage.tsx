@@ -1,8 +1,11 @@
-import { lazy, memo, Suspense, useRef } from "react";
+import { lazy, memo, type ReactNode, Suspense, useRef } from "react";
 import { type Message, type MessageStatus, textOf } from "../../protocol/wire";
 import { shownText } from "../../stream/turn";
+import { IconButton } from "../../ui/Button";
 import { CopyButton } from "../../ui/CopyButton";
 import { Icon, Logo } from "../../ui/Icon";
+import type { MessageActions } from "./MessageList";
+import { useFailure } from "./useFailure";
 import { useLiveTurn } from "./useLiveTurn";
 
 const Markdown = lazy(() => import("./Markdown"));
@@ -14,19 +17,24 @@ interface AssistantMessageProps {
   /** Null while the answer exists only as a live turn. */
   message: Message | null;
   isLast: boolean;
-  onTryAgain: (() => void) | null;
+  /** Null while nothing can be done with it, as while another is being written. */
+  actions: MessageActions | null;
+  branches?: ReactNode;
 }
 
 export const AssistantMessage = memo(function AssistantMessage(props: AssistantMessageProps) {
-  const { conversationId, message, isLast, onTryAgain } = props;
+  const { conversationId, message, isLast, actions, branches } = props;
   const live = useLiveTurn(message === null ? conversationId : null, (turn) => turn);
   const isGrowing = live !== null && live.phase !== "ended" && live.phase !== "refused";
   const text = message ? textOf(message.content) : live ? shownText(live.state) : "";
   const model = message?.model ?? live?.state.model ?? null;
-  const error = live?.state.error ?? null;
+  const failure = useFailure(message);
+  const error = live?.state.error ?? failure;
   const status = message?.status ?? live?.state.status ?? "streaming";
   const body = useRef<HTMLDivElement>(null);
   const isWaiting = text === "" && (isGrowing || message?.status === "streaming");
+  const canGoOn = isLast && text !== "" && (status === "stopped" || status === "incomplete" || message?.finish_reason === "length");
+  const onGoOn = actions && message && canGoOn ? () => actions.goOn(message) : null;
   return (
     <article className="group/answer relative" aria-busy={isGrowing}>
       <h2 className="sr-only">Triplane said</h2>
@@ -34,11 +42,18 @@ export const AssistantMessage = memo(function AssistantMessage(props: AssistantM
       <div ref={body} data-testid="answer">
         {isWaiting ? <WaitingDots /> : <Answer text={text} isGrowing={isGrowing} />}
       </div>
-      {live?.phase === "reconnecting" && <p className="mt-3 text-sm text-muted">The connection broke. Reconnecting…</p>}
+      {live?.phase === "reconnecting" && <p role="status" className="mt-3 text-sm text-muted">Reconnecting…</p>}
       {!isGrowing && (
         <>
-          <StatusNote status={status} finishReason={message?.finish_reason ?? null} detail={error?.message} onTryAgain={onTryAgain} />
-          {text !== "" && <Actions text={text} model={model} createdAt={message?.created_at} isLast={isLast} />}
+          <StatusNote status={status} finishReason={message?.finish_reason ?? null} detail={error?.message} onGoOn={onGoOn} />
+          <Actions
+            text={text}
+            model={model}
+            createdAt={message?.created_at}
+            isLast={isLast}
+            onAgain={actions && message && (() => actions.answerAgain(message))}
+            branches={branches}
+          />
         </>
       )}
     </article>
@@ -68,10 +83,10 @@ interface StatusNoteProps {
   status: MessageStatus;
   finishReason: Message["finish_reason"];
   detail: string | undefined;
-  onTryAgain: (() => void) | null;
+  onGoOn: (() => void) | null;
 }
 
-function StatusNote({ status, finishReason, detail, onTryAgain }: StatusNoteProps) {
+function StatusNote({ status, finishReason, detail, onGoOn }: StatusNoteProps) {
   const words = statusWords(status, finishReason, detail);
   if (words === null) return null;
   return (
@@ -80,9 +95,9 @@ function StatusNote({ status, finishReason, detail, onTryAgain }: StatusNoteProp
         {status === "failed" && <Icon name="warning" className="size-3.5 text-danger-ink" />}
         {words}
       </span>
-      {onTryAgain && status !== "complete" && (
-        <button type="button" onClick={onTryAgain} className="inline-flex items-center gap-1 rounded-md text-accent hover:underline">
-          <Icon name="retry" className="size-4" /> Try again
+      {onGoOn && (
+        <button type="button" onClick={onGoOn} className="inline-flex items-center gap-1 rounded-md text-accent hover:underline">
+          <Icon name="forth" className="size-4" /> Continue
         </button>
       )}
     </p>
@@ -110,15 +125,19 @@ interface ActionsProps {
   model: string | null;
   createdAt: number | undefined;
   isLast: boolean;
+  onAgain: (() => void) | null;
+  branches: ReactNode;
 }
 
 /** Quiet until wanted: always there under the last answer, elsewhere on hover, on focus and on touch. */
-function Actions({ text, model, createdAt, isLast }: ActionsProps) {
+function Actions({ text, model, createdAt, isLast, onAgain, branches }: ActionsProps) {
   const quiet = isLast ? "" : "opacity-0 group-hover/answer:opacity-100 group-focus-within/answer:opacity-100 pointer-coarse:opacity-100";
   const time = createdAt === undefined ? null : new Date(createdAt * 1000);
   return (
     <div className={`mt-2 -ml-1.5 flex items-center gap-2 text-xs text-muted transition-opacity ${quiet}`}>
-      <CopyButton label="Copy answer" text={() => text} />
+      {branches}
+      {text !== "" && <CopyButton label="Copy answer" text={() => text} />}
+      {onAgain && <IconButton icon="retry" label="Answer again" className="size-8!" onClick={onAgain} />}
       {model && <span className="truncate">{model}</span>}
       {time && (
         <time dateTime={time.toISOString()} title={time.toLocaleString()}>

@@ -1,5 +1,5 @@
 import { useQueryClient } from "@tanstack/react-query";
-import { useCallback, useEffect, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { navigate, pathOf } from "../../app/router";
 import { createConversation, Problem } from "../../protocol/client";
 import { type Message, textOf } from "../../protocol/wire";
@@ -13,8 +13,8 @@ import { warmUpMarkdown } from "./AssistantMessage";
 import { Composer, type ComposerHandle } from "./Composer";
 import { writeDraft } from "./drafts";
 import { EmptyState } from "./EmptyState";
-import { MessageList } from "./MessageList";
-import { startEmpty, useMessages } from "./messages";
+import { type MessageActions, MessageList } from "./MessageList";
+import { chooseBranch, startEmpty, useThread } from "./messages";
 import { ModelPicker } from "./ModelPicker";
 import { useModelChoice } from "./models";
 import { problemWords } from "./problemWords";
@@ -65,7 +65,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
               }}
             />
           ) : (
-            <Transcript conversationId={conversationId} onTryAgain={send} />
+            <Transcript conversationId={conversationId} onBegin={jumpToEnd} />
           )}
         </div>
       </div>
@@ -144,16 +144,17 @@ function useBeginning(): Beginning {
   return { isOpening, problem, begin, retry };
 }
 
-function Transcript({ conversationId, onTryAgain }: { conversationId: string; onTryAgain: (text: string) => void }) {
+function Transcript({ conversationId, onBegin }: { conversationId: string; onBegin: () => void }) {
   const client = useQueryClient();
   const isLive = useLiveTurn(conversationId, (turn) => turn !== null);
-  const { data, error, isPending, refetch } = useMessages(client, conversationId, isLive);
-  useFollow(conversationId, data);
+  const { data, error, isPending, refetch } = useThread(client, conversationId, isLive);
+  const actions = useActions(conversationId, onBegin);
+  useFollow(conversationId, data?.at(-1)?.message);
   if (data) {
     return (
       <div className="mx-auto w-full max-w-3xl px-4 pt-6 pb-10 md:px-6">
         <h1 className="sr-only">Conversation</h1>
-        <MessageList conversationId={conversationId} messages={data} onTryAgain={onTryAgain} />
+        <MessageList conversationId={conversationId} path={data} actions={actions} />
       </div>
     );
   }
@@ -161,12 +162,37 @@ function Transcript({ conversationId, onTryAgain }: { conversationId: string; on
   return isPending ? <Placeholder /> : null;
 }
 
+function useActions(conversationId: string, onBegin: () => void): MessageActions {
+  const client = useQueryClient();
+  const liveTurns = useLiveTurns();
+  return useMemo(
+    () => ({
+      goOn: ({ id, turn_id, model, content }) => {
+        onBegin();
+        if (turn_id !== null) liveTurns.continue(conversationId, turn_id, id, model, textOf(content));
+      },
+      answerAgain: ({ turn_id, parent_id }) => {
+        onBegin();
+        if (turn_id !== null) liveTurns.regenerate(conversationId, turn_id, parent_id);
+      },
+      edit: ({ parent_id }, text) => {
+        onBegin();
+        liveTurns.send(conversationId, text, parent_id);
+      },
+      // If it can't be kept, the refresh behind it shows the branch that is.
+      choose: (messageId) => void chooseBranch(client, conversationId, messageId).catch(() => undefined),
+    }),
+    [client, liveTurns, conversationId, onBegin],
+  );
+}
+
 /** A turn that was going on when this page was opened is followed from its first event, once. */
-function useFollow(conversationId: string, messages: readonly Message[] | undefined): void {
+function useFollow(conversationId: string, last: Message | undefined): void {
   const liveTurns = useLiveTurns();
   const followed = useRef(new Set<string>());
-  const last = messages?.at(-1);
   useEffect(() => {
+    // One that has ended may be continued, and so followed, once more.
+    if (last?.turn_id && last.status !== "streaming") followed.current.delete(last.turn_id);
     if (last?.status !== "streaming" || last.turn_id === null || followed.current.has(last.turn_id)) return;
     followed.current.add(last.turn_id);
     liveTurns.follow(conversationId, last.turn_id, last.id, last.model, textOf(last.content));
@@ -224,6 +250,9 @@ function Refusal({ conversationId, problem, onRetryBeginning, onGiveBack }: Refu
     liveTurns.retry(conversationId);
   };
   const canEdit = turn.userText !== null && turn.state.turnId === null;
+  if (turn.kind === "regenerate" || turn.kind === "continue") {
+    return <RefusedNotice problem={turn.problem} onRetry={retry} onEdit={null} onCancel={() => liveTurns.dismiss(conversationId)} />;
+  }
   return <RefusedNotice problem={turn.problem} onRetry={retry} onEdit={canEdit ? giveBack : null} />;
 }
 

@@ -1,61 +1,74 @@
 import { memo } from "react";
 import { type Message, textOf } from "../../protocol/wire";
 import { AssistantMessage } from "./AssistantMessage";
+import { Branches } from "./Branches";
+import { type Placed, pathUpTo } from "./thread";
 import { UserMessage } from "./UserMessage";
 import { useLiveTurn, useLiveTurns } from "./useLiveTurn";
 
 /** This many at the end are always laid out; what lies above is, when it comes near the screen. */
 const ALWAYS_LAID_OUT = 8;
 
-interface MessageListProps {
-  conversationId: string;
-  messages: readonly Message[];
-  /** Sends the last question once more. */
-  onTryAgain: (text: string) => void;
+/** What one can do with a message that is there. */
+export interface MessageActions {
+  goOn(answer: Message): void;
+  answerAgain(answer: Message): void;
+  edit(question: Message, text: string): void;
+  choose(messageId: string): void;
 }
 
-export const MessageList = memo(function MessageList({ conversationId, messages, onTryAgain }: MessageListProps) {
+interface MessageListProps {
+  conversationId: string;
+  path: readonly Placed[];
+  actions: MessageActions;
+}
+
+export const MessageList = memo(function MessageList({ conversationId, path, actions }: MessageListProps) {
   const liveTurns = useLiveTurns();
   const liveKey = useLiveTurn(conversationId, (turn) => turn?.key ?? null);
   const liveUserText = useLiveTurn(conversationId, (turn) => turn?.userText ?? null);
-  const liveTurnId = useLiveTurn(conversationId, (turn) => turn?.state.turnId ?? null);
+  const liveParentId = useLiveTurn(conversationId, (turn) => turn?.parentId);
+  const liveTurnId = useLiveTurn(conversationId, (turn) => turn?.state.turnId ?? (turn?.kind === "continue" ? turn.sourceTurnId : null));
   const hasAnswer = useLiveTurn(
     conversationId,
-    (turn) => turn !== null && (turn.phase !== "refused" || turn.state.turnId !== null),
+    (turn) => turn !== null && (turn.phase !== "refused" || turn.state.turnId !== null || turn.kind === "continue"),
   );
-  const stored = messages.filter((message) => isShown(message) && !isInLive(message, liveTurnId, liveUserText));
-  const lastUserText = textOf(stored.findLast((message) => message.role === "user")?.content ?? null);
+  const isLive = liveKey !== null;
+  const shown = liveParentId === undefined ? path : pathUpTo(path, liveParentId);
+  const stored = shown.filter(({ message }) => !isInLive(message, liveTurnId, liveUserText));
   return (
     <div className="flex flex-col gap-8">
-      {stored.map((message, index) => {
-        const isLast = index === stored.length - 1 && liveKey === null;
+      {stored.map(({ message, siblings }, index) => {
+        const branches = <Branches id={message.id} siblings={siblings} isDisabled={isLive} onChoose={actions.choose} />;
         return (
           <div key={liveTurns.keyOf(message.id)} className={stored.length - index > ALWAYS_LAID_OUT ? "lay-out-late" : ""}>
             {message.role === "user" ? (
-              <UserMessage text={textOf(message.content)} />
+              <UserMessage
+                text={textOf(message.content)}
+                onEdit={isLive || typeof message.content !== "string" ? null : (text) => actions.edit(message, text)}
+                branches={branches}
+              />
             ) : (
               <AssistantMessage
                 conversationId={conversationId}
                 message={message}
-                isLast={isLast}
-                onTryAgain={isLast && lastUserText !== "" ? () => onTryAgain(lastUserText) : null}
+                isLast={index === stored.length - 1 && !isLive}
+                actions={isLive || message.turn_id === null ? null : actions}
+                branches={branches}
               />
             )}
           </div>
         );
       })}
-      {liveKey !== null && liveUserText !== null && <UserMessage key={`${liveKey}:user`} text={liveUserText} isNew />}
-      {liveKey !== null && hasAnswer && (
+      {isLive && liveUserText !== null && <UserMessage key={`${liveKey}:user`} text={liveUserText} onEdit={null} isNew />}
+      {isLive && hasAnswer && (
         <div key={liveKey}>
-          <AssistantMessage conversationId={conversationId} message={null} isLast onTryAgain={null} />
+          <AssistantMessage conversationId={conversationId} message={null} isLast actions={null} />
         </div>
       )}
     </div>
   );
 });
-
-/** What tools said, and a system's words, are not shown as messages. */
-const isShown = (message: Message): boolean => message.role === "user" || message.role === "assistant";
 
 function isInLive(message: Message, turnId: string | null, userText: string | null): boolean {
   if (turnId === null || message.turn_id !== turnId) return false;

@@ -9,14 +9,16 @@ interface RefusedNoticeProps {
   onRetry: () => void;
   /** Gives the text back to the composer; null when there is none to give back. */
   onEdit: (() => void) | null;
+  onCancel?: () => void;
 }
 
-export function RefusedNotice({ problem, onRetry, onEdit }: RefusedNoticeProps) {
+export function RefusedNotice({ problem, onRetry, onEdit, onCancel }: RefusedNoticeProps) {
   const waitS = useCountdown(problem);
   return (
     <Notice
       actions={
         <>
+          {onCancel && <Button onClick={onCancel}>Cancel</Button>}
           {onEdit && <Button onClick={onEdit}>Edit</Button>}
           {problem.status === 401 ? (
             <Button look="primary" onClick={() => location.reload()}>

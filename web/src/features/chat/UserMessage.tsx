@@ -1,12 +1,84 @@
-import { memo } from "react";
+import { type KeyboardEvent, memo, type ReactNode, useState } from "react";
+import { Button, IconButton } from "../../ui/Button";
 
-export const UserMessage = memo(function UserMessage({ text, isNew = false }: { text: string; isNew?: boolean }) {
+interface UserMessageProps {
+  text: string;
+  /** Asks this instead, in a branch of its own; null while that can't be done. */
+  onEdit: ((text: string) => void) | null;
+  branches?: ReactNode;
+  isNew?: boolean;
+}
+
+export const UserMessage = memo(function UserMessage({ text, onEdit, branches, isNew = false }: UserMessageProps) {
+  const [isEditing, setIsEditing] = useState(false);
+  if (isEditing && onEdit) return <Editor text={text} onDone={() => setIsEditing(false)} onSend={onEdit} />;
   return (
-    <article className={`flex flex-col items-end ${isNew ? "animate-arrive" : ""}`}>
+    <article className={`group/question flex flex-col items-end ${isNew ? "animate-arrive" : ""}`}>
       <h2 className="sr-only">You said</h2>
       <div className="max-w-[85%] rounded-3xl rounded-br-lg bg-bubble px-4 py-2.5 leading-relaxed wrap-anywhere whitespace-pre-wrap">
         {text}
       </div>
+      <div className="-mb-4 flex h-8 items-center">
+        {onEdit && (
+          <IconButton
+            icon="pencil"
+            label="Edit message"
+            className="size-8! opacity-0 group-focus-within/question:opacity-100 group-hover/question:opacity-100 pointer-coarse:opacity-100"
+            onClick={() => setIsEditing(true)}
+          />
+        )}
+        {branches}
+      </div>
     </article>
   );
 });
+
+interface EditorProps {
+  text: string;
+  onDone: () => void;
+  onSend: (text: string) => void;
+}
+
+function Editor({ text, onDone, onSend }: EditorProps) {
+  const [edited, setEdited] = useState(text);
+  const wanted = edited.trim();
+  const canSend = wanted !== "" && wanted !== text;
+
+  function send() {
+    if (!canSend) return;
+    onDone();
+    onSend(wanted);
+  }
+
+  function onKeyDown(event: KeyboardEvent) {
+    if (event.nativeEvent.isComposing) return;
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      send();
+    } else if (event.key === "Escape") {
+      event.preventDefault();
+      onDone();
+    }
+  }
+
+  return (
+    <div className="rounded-3xl bg-bubble p-3">
+      <textarea
+        autoFocus
+        aria-label="Edit message"
+        value={edited}
+        rows={Math.min(10, edited.split("\n").length + 1)}
+        onFocus={(event) => event.target.setSelectionRange(text.length, text.length)}
+        onChange={(event) => setEdited(event.target.value)}
+        onKeyDown={onKeyDown}
+        className="block w-full resize-none bg-transparent px-2 leading-relaxed outline-none"
+      />
+      <div className="mt-2 flex justify-end gap-2">
+        <Button onClick={onDone}>Cancel</Button>
+        <Button look="primary" onClick={send} disabled={!canSend}>
+          Send
+        </Button>
+      </div>
+    </div>
+  );
+}

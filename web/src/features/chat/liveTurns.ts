@@ -5,9 +5,10 @@
  * Readers subscribe per conversation; new text reaches them once per animation frame, however fast tokens come.
  */
 
-import { followTurn, newRequestId, openTurn, Problem, stopTurn } from "../../protocol/client";
-import { runTurn } from "../../stream/follow";
-import { emptyTurn, type TurnState } from "../../stream/turn";
+import { continueTurn, followTurn, newRequestId, openTurn, Problem, regenerateTurn, stopTurn } from "../../protocol/client";
+import { mayPass, runTurn } from "../../stream/follow";
+import { backoffMs, pauseUntilOnline } from "../../stream/reading";
+import { emptyTurn, fromTheStart, type TurnState } from "../../stream/turn";
 
 export type LivePhase = "sending" | "streaming" | "reconnecting" | "ended" | "refused";
 
@@ -15,8 +16,13 @@ export interface LiveTurn {
   /** Names the turn in the page from its first moment on, before the server has given ids. */
   key: string;
   conversationId: string;
-  /** What the person sent; null when we only follow a turn that another page opened. */
+  kind: "ask" | "regenerate" | "continue" | "follow";
+  /** What the person sent; null when the question is there already. */
   userText: string | null;
+  /** The message that the turn begins behind, where that isn't the end of what is shown. */
+  parentId: string | null | undefined;
+  /** The turn that is continued, or answered again. */
+  sourceTurnId: string | null;
   requestId: string;
   /** The same at every try: a request id goes with one model. Null until it is known. */
   modelAsked: string | null;
@@ -75,10 +81,25 @@ export class LiveTurns {
     return this.#keys.get(messageId) ?? messageId;
   }
 
-  send(conversationId: string, text: string): void {
+  /** Asks, at the end of what is shown or, with a parent, in another branch. */
+  send(conversationId: string, text: string, parentId?: string | null): void {
     if (this.#running.has(conversationId)) return;
     const requestId = newRequestId();
-    this.#run({ ...blank(conversationId), key: requestId, requestId, userText: text });
+    this.#run({ ...blank(conversationId), key: requestId, requestId, kind: "ask", userText: text, parentId });
+  }
+
+  /** Has the question of a turn answered again. */
+  regenerate(conversationId: string, sourceTurnId: string, parentId: string | null): void {
+    if (this.#running.has(conversationId)) return;
+    const requestId = newRequestId();
+    this.#run({ ...blank(conversationId), key: requestId, requestId, kind: "regenerate", sourceTurnId, parentId });
+  }
+
+  /** Goes on with an answer that ended early, where it stands. */
+  continue(conversationId: string, sourceTurnId: string, messageId: string, model: string | null, storedText: string): void {
+    if (this.#running.has(conversationId)) return;
+    const state = { ...emptyTurn, messageId, model, baseText: storedText, storedText };
+    this.#run({ ...blank(conversationId), key: this.keyOf(messageId), kind: "continue", sourceTurnId, state });
   }
 
   /** Follows a turn that goes on without us, from its first event. */
@@ -110,12 +131,19 @@ export class LiveTurns {
     void this.#sendStop(running.turn.state.turnId, conversationId);
   }
 
+  /** Tells the server; while it can't be reached, for as long as the turn goes on here. */
   async #sendStop(known: string | null, conversationId: string): Promise<void> {
-    try {
-      const turnId = known ?? (await this.#hooks.findTurn(conversationId));
-      if (turnId !== null) await stopTurn(turnId); // else it is sent as soon as the stream names the turn
-    } catch {
-      this.#change(conversationId, { isStopping: false });
+    for (let attempt = 0; this.#running.get(conversationId)?.turn.isStopping; attempt++) {
+      try {
+        const source = this.#running.get(conversationId)?.turn;
+        const continued = source?.kind === "continue" ? source.sourceTurnId : null;
+        const turnId = known ?? continued ?? (await this.#hooks.findTurn(conversationId));
+        if (turnId !== null) await stopTurn(turnId); // else it is sent as soon as the stream names the turn
+        return;
+      } catch (error) {
+        if (!(error instanceof Problem) || !mayPass(error)) return this.#change(conversationId, { isStopping: false });
+      }
+      await pauseUntilOnline(backoffMs(attempt));
     }
   }
 
@@ -133,7 +161,7 @@ export class LiveTurns {
       const state = await runTurn(
         turn.state,
         {
-          open: turn.userText === null ? null : () => this.#open(turn, signal),
+          open: turn.kind === "follow" ? null : () => this.#open(turn, signal),
           resume: followTurn,
           pause: pauseUntilOnline,
         },
@@ -155,10 +183,12 @@ export class LiveTurns {
   }
 
   async #open(turn: LiveTurn, signal: AbortSignal): Promise<Response> {
-    const { conversationId, requestId, userText } = turn;
+    const { conversationId, requestId, userText, parentId, kind, sourceTurnId } = turn;
+    if (kind === "continue" && sourceTurnId !== null) return continueTurn(sourceTurnId, signal);
     const model = this.#running.get(conversationId)?.turn.modelAsked ?? (await this.#hooks.findModel());
     this.#change(conversationId, { modelAsked: model });
-    return openTurn({ conversationId, model, text: userText ?? "", requestId }, signal);
+    if (kind === "regenerate" && sourceTurnId !== null) return regenerateTurn(sourceTurnId, model, requestId, signal);
+    return openTurn({ conversationId, model, text: userText ?? "", requestId, parentId }, signal);
   }
 
   #take(conversationId: string, state: TurnState): void {
@@ -175,25 +205,41 @@ export class LiveTurns {
   async #fail(conversationId: string, problem: Problem): Promise<void> {
     const running = this.#running.get(conversationId);
     if (!running) return;
+    // The first try had arrived: it runs already.
+    if (running.turn.kind === "continue" && running.turn.state.turnId === null && problem.status === 409) {
+      return this.#followSource(running.turn);
+    }
     // Its log is gone, so the turn is over: the store has what was said.
     if (running.turn.state.turnId !== null && problem.status === 404) return this.#settle(conversationId);
     if (problem.status !== 0 && (await this.#hooks.onRefused(running.turn))) return this.dismiss(conversationId);
-    this.#change(conversationId, { phase: "refused", problem, isStopping: false });
-    this.#showNow(conversationId);
+    this.#refuse(conversationId, problem);
   }
 
+  #followSource(turn: LiveTurn): void {
+    const state = { ...fromTheStart(turn.state), turnId: turn.sourceTurnId };
+    this.#run({ ...turn, kind: "follow", state });
+  }
+
+  /** Puts the stored messages in the place of the live turn, as soon as the store can be asked. */
   async #settle(conversationId: string): Promise<void> {
     const running = this.#running.get(conversationId);
     if (!running) return;
-    try {
-      await this.#hooks.onEnded(running.turn);
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      this.#change(conversationId, { phase: "refused", problem: error });
-      this.#showNow(conversationId);
-      return;
+    for (let attempt = 0; this.#running.get(conversationId) === running; attempt++) {
+      try {
+        await this.#hooks.onEnded(running.turn);
+        break;
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        if (mayPass(error)) await pauseUntilOnline(backoffMs(attempt));
+        else return this.#refuse(conversationId, error);
+      }
     }
     if (this.#running.get(conversationId) === running) this.dismiss(conversationId);
+  }
+
+  #refuse(conversationId: string, problem: Problem): void {
+    this.#change(conversationId, { phase: "refused", problem, isStopping: false });
+    this.#showNow(conversationId);
   }
 
   #change(conversationId: string, change: Partial<LiveTurn>): void {
@@ -229,7 +275,10 @@ function blank(conversationId: string): LiveTurn {
   return {
     key: "",
     conversationId,
+    kind: "follow",
     userText: null,
+    parentId: undefined,
+    sourceTurnId: null,
     requestId: "",
     modelAsked: null,
     phase: "sending",
@@ -237,16 +286,4 @@ function blank(conversationId: string): LiveTurn {
     state: emptyTurn,
     problem: null,
   };
-}
-
-function pauseUntilOnline(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => {
-    const go = () => {
-      clearTimeout(timer);
-      window.removeEventListener("online", go);
-      resolve();
-    };
-    const timer = setTimeout(go, milliseconds);
-    window.addEventListener("online", go);
-  });
 }

@@ -1,54 +1,76 @@
 /** The stored messages of a conversation. A refresh reads only what may have changed: from the last settled one on. */
 
 import { type QueryClient, useQuery } from "@tanstack/react-query";
-import { listMessages, Problem } from "../../protocol/client";
-import type { Message } from "../../protocol/wire";
+import { getConversation, listMessages, Problem, showBranch } from "../../protocol/client";
+import { emptyThread, newestLeafBelow, settledPart, shownPath, type Thread } from "./thread";
 
 const keyOf = (conversationId: string) => ["messages", conversationId] as const;
 
-function settledPart(messages: readonly Message[]): Message[] {
-  const growing = messages.findIndex((message) => message.status === "streaming");
-  return growing < 0 ? [...messages] : messages.slice(0, growing);
-}
+const isGrowing = ({ messages, leafId }: Thread): boolean => messages.find(({ id }) => id === leafId)?.status === "streaming";
 
-async function readMessages(client: QueryClient, conversationId: string, signal?: AbortSignal): Promise<Message[]> {
-  const settled = settledPart(client.getQueryData<Message[]>(keyOf(conversationId)) ?? []);
+async function readThread(
+  client: QueryClient,
+  conversationId: string,
+  turnId: string | null = null,
+  signal?: AbortSignal,
+): Promise<Thread> {
+  const known = client.getQueryData<Thread>(keyOf(conversationId)) ?? emptyThread;
+  const settled = settledPart(known.messages, turnId);
+  // The leaf first: whatever it is, the messages read afterwards have it.
+  const { active_leaf: leafId } = await getConversation(conversationId, signal);
   const news = await listMessages(conversationId, settled.at(-1)?.seq ?? 0, signal);
-  return [...settled, ...news];
+  return { messages: [...settled, ...news], leafId };
 }
 
-export function useMessages(client: QueryClient, conversationId: string, isLive: boolean) {
+export function useThread(client: QueryClient, conversationId: string, isLive: boolean) {
   return useQuery({
     queryKey: keyOf(conversationId),
-    queryFn: ({ signal }) => readMessages(client, conversationId, signal),
+    queryFn: ({ signal }) => readThread(client, conversationId, null, signal),
     // Followed turns bring their own text; a turn that can't be followed is looked at now and then.
-    refetchInterval: (query) => (!isLive && query.state.data?.at(-1)?.status === "streaming" ? 3000 : false),
+    refetchInterval: (query) => (!isLive && query.state.data && isGrowing(query.state.data) ? 3000 : false),
     enabled: !isLive,
+    select: shownPath,
   });
 }
 
 export const startEmpty = (client: QueryClient, conversationId: string): unknown =>
-  client.setQueryData<Message[]>(keyOf(conversationId), []);
+  client.setQueryData<Thread>(keyOf(conversationId), emptyThread);
 
-/** Reads the end of a turn back from the store. */
-export async function refreshMessages(client: QueryClient, conversationId: string): Promise<void> {
+/** Reads back from the store what is new, and what this turn has changed. */
+export async function refreshMessages(client: QueryClient, conversationId: string, turnId: string | null = null): Promise<void> {
   await client.cancelQueries({ queryKey: keyOf(conversationId) });
-  client.setQueryData(keyOf(conversationId), await readMessages(client, conversationId));
+  client.setQueryData(keyOf(conversationId), await readThread(client, conversationId, turnId));
 }
+
+const countMessages = (client: QueryClient, conversationId: string): number =>
+  client.getQueryData<Thread>(keyOf(conversationId))?.messages.length ?? 0;
 
 /** Looks whether the store has more than the page knew, and takes it in. No, if that can't be known now. */
 export async function hasNewMessages(client: QueryClient, conversationId: string): Promise<boolean> {
-  const known = client.getQueryData<Message[]>(keyOf(conversationId))?.length ?? 0;
+  const known = countMessages(client, conversationId);
   try {
     await refreshMessages(client, conversationId);
   } catch (error) {
     if (error instanceof Problem) return false;
     throw error;
   }
-  return (client.getQueryData<Message[]>(keyOf(conversationId))?.length ?? 0) > known;
+  return countMessages(client, conversationId) > known;
 }
 
 export async function findGrowingTurn(conversationId: string): Promise<string | null> {
   const messages = await listMessages(conversationId, 0);
   return messages.findLast((message) => message.status === "streaming")?.turn_id ?? null;
+}
+
+/** Shows the branch of this message, here at once and on every device from now on. */
+export async function chooseBranch(client: QueryClient, conversationId: string, messageId: string): Promise<void> {
+  client.setQueryData<Thread>(
+    keyOf(conversationId),
+    (thread) => thread && { ...thread, leafId: newestLeafBelow(thread.messages, messageId) },
+  );
+  try {
+    await showBranch(conversationId, messageId);
+  } finally {
+    await refreshMessages(client, conversationId);
+  }
 }

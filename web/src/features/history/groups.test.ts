@@ -5,7 +5,7 @@ import { groupByTime } from "./groups";
 const now = new Date(2026, 10, 23, 15, 0);
 const at = (...date: [number, number, number, number?]): Conversation => {
   const seconds = new Date(...date).getTime() / 1000;
-  return { id: String(seconds), object: "conversation", title: null, created_at: 0, updated_at: seconds, metadata: {} };
+  return { id: String(seconds), object: "conversation", title: null, created_at: 0, updated_at: seconds, active_leaf: null, metadata: {} };
 };
 
 test("conversations stand under the reader's own days, and empty groups are left out", () => {

@@ -67,8 +67,6 @@ CREATE TABLE conversations (
     last_seq bigint NOT NULL DEFAULT 0,
     -- The last message of the branch that is shown.
     active_leaf text,
-    -- The first message that still goes into the prompt verbatim.
-    window_from_seq bigint NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     deleted_at timestamptz,
@@ -99,21 +97,28 @@ CREATE TABLE turns (
     cached_tokens bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz,
-    -- The ask as it was accepted, for whoever takes the turn over; cleared when the turn ends.
+    -- The ask as it was accepted, for whoever takes the turn over, continues it or has it answered again.
     request json,
     -- Who runs it, until when, and which of its owners that is: an owner with a lower fence writes nothing.
     lease_owner text,
     lease_until timestamptz,
     fence bigint NOT NULL DEFAULT 1,
     stop_requested boolean NOT NULL DEFAULT false,
-    -- The last position of the replay log that the draft's text includes.
+    -- The last position of the replay log that the draft's text includes; after the end, the log's last.
     log_position bigint NOT NULL DEFAULT 0,
+    -- Where the log stood when the answer was last continued: an end up to there is none.
+    continued_after bigint NOT NULL DEFAULT 0,
+    -- What its prompt held of the history: the messages from here on, and what stood for those before it (a
+    -- summary's from_message_id). The next turn on this path begins with the same.
+    window_from_seq bigint NOT NULL DEFAULT 1,
+    window_summary text,
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, user_id, request_id),
     FOREIGN KEY (tenant_id, conversation_id) REFERENCES conversations (tenant_id, id)
 );
 
 CREATE INDEX turns_running ON turns (lease_until) WHERE state = 'streaming';
+CREATE INDEX turns_running_of_user ON turns (tenant_id, user_id, created_at, id) WHERE state = 'streaming';
 
 CREATE TABLE messages (
     tenant_id text NOT NULL,
@@ -134,6 +139,22 @@ CREATE TABLE messages (
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, conversation_id, seq),
+    FOREIGN KEY (tenant_id, conversation_id) REFERENCES conversations (tenant_id, id)
+);
+
+CREATE INDEX messages_below ON messages (tenant_id, conversation_id, parent_id);
+
+-- What the model is told in place of older messages: all those above `from_message_id`, of which `upto_seq` is
+-- the newest. It holds for every path through that message and for no other, and never changes.
+CREATE TABLE summaries (
+    tenant_id text NOT NULL,
+    conversation_id text NOT NULL,
+    from_message_id text NOT NULL,
+    upto_seq bigint NOT NULL,
+    text text NOT NULL,
+    token_count integer NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, conversation_id, from_message_id),
     FOREIGN KEY (tenant_id, conversation_id) REFERENCES conversations (tenant_id, id)
 );
 

@@ -6,6 +6,8 @@
 --   reused            the request id was known, with another body or conversation; nothing was written
 --   no_conversation   there is none for this user
 --   no_parent         the conversation has no such message
+--   unsettled         that message is still being written
+--   moved             the active leaf isn't the expected one
 -- The conversation's row lock puts the writers of one conversation in order; `last_seq` moves only where rows
 -- are written, so `seq` has no gaps.
 CREATE FUNCTION open_turn(
@@ -27,7 +29,10 @@ CREATE FUNCTION open_turn(
     p_token_counts integer[],
     p_request json,
     p_lease_owner text,
-    p_lease_s double precision
+    p_lease_s double precision,
+    p_at_beginning boolean,
+    p_expects boolean,
+    p_expected_parent text
 ) RETURNS TABLE (
     outcome text,
     turn_id text,
@@ -40,7 +45,6 @@ CREATE FUNCTION open_turn(
     title text,
     metadata jsonb,
     last_seq bigint,
-    window_from_seq bigint,
     created_at timestamptz,
     updated_at timestamptz
 ) LANGUAGE plpgsql AS $$
@@ -58,26 +62,30 @@ BEGIN
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN QUERY SELECT 'no_conversation', NULL::text, NULL::text, NULL::text, NULL::text,
-            NULL::timestamptz, NULL::bigint, NULL::text, NULL::text, NULL::jsonb, NULL::bigint, NULL::bigint,
+            NULL::timestamptz, NULL::bigint, NULL::text, NULL::text, NULL::jsonb, NULL::bigint,
             NULL::timestamptz, NULL::timestamptz;
         RETURN;
     END IF;
 
-    IF v_parent_id IS NULL THEN
+    IF p_expects AND v_conversation.active_leaf IS DISTINCT FROM p_expected_parent THEN
+        v_outcome := 'moved';
+    ELSIF v_parent_id IS NOT NULL THEN
+        SELECT CASE WHEN m.status = 'streaming' THEN 'unsettled' END INTO v_outcome FROM messages m
+        WHERE m.tenant_id = p_tenant_id AND m.id = v_parent_id AND m.conversation_id = p_conversation_id;
+        IF NOT FOUND THEN
+            v_outcome := 'no_parent';
+        END IF;
+    ELSIF NOT p_at_beginning THEN
         v_parent_id := settled_leaf(p_tenant_id, v_conversation.active_leaf);
-    ELSIF NOT EXISTS (
-        SELECT FROM messages m
-        WHERE m.tenant_id = p_tenant_id AND m.id = v_parent_id AND m.conversation_id = p_conversation_id
-    ) THEN
-        v_outcome := 'no_parent';
     END IF;
 
     IF v_outcome IS NULL THEN
         INSERT INTO turns (tenant_id, id, conversation_id, user_id, parent_id, message_id, request_id,
-            body_sha256, model, request, lease_owner, lease_until)
-        VALUES (p_tenant_id, p_turn_id, p_conversation_id, p_user_id, v_parent_id, p_draft_id, p_request_id,
+            body_sha256, model, request, lease_owner, lease_until, window_from_seq, window_summary)
+        SELECT p_tenant_id, p_turn_id, p_conversation_id, p_user_id, v_parent_id, p_draft_id, p_request_id,
             p_body_sha256, p_model, p_request, p_lease_owner,
-            clock_timestamp() + make_interval(secs => p_lease_s))
+            clock_timestamp() + make_interval(secs => p_lease_s), w.from_seq, w.summary
+        FROM window_after(p_tenant_id, v_parent_id) w
         ON CONFLICT (tenant_id, user_id, request_id) DO NOTHING
         RETURNING * INTO v_turn;
     END IF;
@@ -92,7 +100,7 @@ BEGIN
             v_turn.created_at,
             (SELECT m.seq FROM messages m WHERE m.tenant_id = p_tenant_id AND m.id = v_turn.message_id),
             v_conversation.id, v_conversation.title, v_conversation.metadata, v_conversation.last_seq,
-            v_conversation.window_from_seq, v_conversation.created_at, v_conversation.updated_at;
+            v_conversation.created_at, v_conversation.updated_at;
         RETURN;
     END IF;
 
@@ -121,20 +129,36 @@ BEGIN
             ELSE c.title_source END
     WHERE c.tenant_id = p_tenant_id AND c.id = p_conversation_id
     RETURNING 'opened', v_turn.id, p_draft_id, v_parent_id, v_turn.state, v_turn.created_at, c.last_seq,
-        c.id, c.title, c.metadata, c.last_seq, c.window_from_seq, c.created_at, c.updated_at;
+        c.id, c.title, c.metadata, c.last_seq, c.created_at, c.updated_at;
+END;
+$$;
+
+-- Where the prompt begins of a turn that follows this message: where the turn that wrote it began. Messages that a
+-- conversation was created with belong to no turn, and nothing of them was cut.
+CREATE FUNCTION window_after(p_tenant_id text, p_message_id text, OUT from_seq bigint, OUT summary text)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    SELECT t.window_from_seq, t.window_summary INTO from_seq, summary
+    FROM messages m JOIN turns t ON t.tenant_id = m.tenant_id AND t.id = m.turn_id
+    WHERE m.tenant_id = p_tenant_id AND m.id = p_message_id;
+    from_seq := coalesce(from_seq, 1);
 END;
 $$;
 
 -- The nearest message from `p_leaf` upwards that doesn't belong to a turn still running: what a new input
--- follows when it comes while an answer is being written becomes a branch beside that turn.
+-- follows when it comes while an answer is being written becomes a branch beside that turn; where that turn
+-- answers another's question again, beside the question.
 CREATE FUNCTION settled_leaf(p_tenant_id text, p_leaf text) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_leaf text := p_leaf;
     v_above text;
 BEGIN
     LOOP
-        SELECT t.parent_id INTO v_above
+        SELECT CASE WHEN m.parent_id IS DISTINCT FROM t.parent_id THEN t.parent_id ELSE asked.parent_id END
+        INTO v_above
         FROM messages m JOIN turns t ON t.tenant_id = m.tenant_id AND t.id = m.turn_id
+        LEFT JOIN messages q ON q.tenant_id = t.tenant_id AND q.id = t.parent_id
+        LEFT JOIN turns asked ON asked.tenant_id = q.tenant_id AND asked.id = q.turn_id
         WHERE m.tenant_id = p_tenant_id AND m.id = v_leaf AND t.state = 'streaming';
         IF NOT FOUND THEN
             RETURN v_leaf;
@@ -144,14 +168,14 @@ BEGIN
 END;
 $$;
 
--- End a turn: the assistant's row, the turn's state, its usage event, the conversation's window, and, with a
--- payload, the job that names the conversation. True if this call ended it, false if it had ended before (then
--- nothing is written), null if there is no such turn.
+-- End a turn: the assistant's row, the turn's state and window, its usage event, and its jobs. True if this call ended it,
+-- false if it had ended before (then nothing is written), null if there is no such turn.
 CREATE FUNCTION finish_turn(
     p_tenant_id text,
     p_user_id text,
     p_turn_id text,
     p_fence bigint,
+    p_log_position bigint,
     p_state text,
     p_content json,
     p_tool_calls json,
@@ -160,6 +184,7 @@ CREATE FUNCTION finish_turn(
     p_error_code text,
     p_error_message text,
     p_window_from_seq bigint,
+    p_window_summary text,
     p_usage_id text,
     p_usage_api_key_id text,
     p_usage_request_id text,
@@ -171,7 +196,9 @@ CREATE FUNCTION finish_turn(
     p_earlier_prompt_tokens bigint,
     p_earlier_completion_tokens bigint,
     p_earlier_cached_tokens bigint,
-    p_title_job bytea
+    p_job_entrypoints text[],
+    p_job_payloads bytea[],
+    p_job_keys text[]
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_turn turns%ROWTYPE;
@@ -183,8 +210,10 @@ BEGIN
         prompt_tokens = t.prompt_tokens + p_earlier_prompt_tokens + p_prompt_tokens,
         completion_tokens = t.completion_tokens + p_earlier_completion_tokens + p_completion_tokens,
         cached_tokens = t.cached_tokens + p_earlier_cached_tokens + p_cached_tokens,
+        window_from_seq = coalesce(p_window_from_seq, t.window_from_seq),
+        window_summary = CASE WHEN p_window_from_seq IS NULL THEN t.window_summary ELSE p_window_summary END,
         ended_at = clock_timestamp(),
-        request = NULL,
+        log_position = p_log_position,
         lease_owner = NULL,
         lease_until = NULL
     WHERE t.tenant_id = p_tenant_id AND t.id = p_turn_id AND t.user_id = p_user_id AND t.state = 'streaming'
@@ -206,7 +235,6 @@ BEGIN
     WHERE m.tenant_id = p_tenant_id AND m.id = v_turn.message_id;
 
     UPDATE conversations c SET
-        window_from_seq = coalesce(p_window_from_seq, c.window_from_seq),
         updated_at = greatest(clock_timestamp(), c.updated_at)
     WHERE c.tenant_id = p_tenant_id AND c.id = v_turn.conversation_id;
 
@@ -219,9 +247,8 @@ BEGIN
         ON CONFLICT (tenant_id, id) DO NOTHING;
     END IF;
 
-    IF p_title_job IS NOT NULL THEN
-        PERFORM enqueue_job('generate_title', p_title_job, 'generate_title:' || v_turn.conversation_id);
-    END IF;
+    PERFORM enqueue_job(job.entrypoint, job.payload, job.dedupe_key)
+    FROM unnest(p_job_entrypoints, p_job_payloads, p_job_keys) AS job (entrypoint, payload, dedupe_key);
     RETURN true;
 END;
 $$;
