@@ -17,8 +17,9 @@ from schemathesis.specs.openapi.checks import (
 
 from served_app import Served
 
-EXAMPLES = 60
-
+EXAMPLES = 40
+ENDLESS = {"/v1/events"}
+"""A stream that goes on for minutes, which this client would wait for."""
 
 CHECKS = [
     not_a_server_error,
@@ -46,6 +47,8 @@ def attack_all(url: str, key: str) -> list[str]:
     for result in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
         assert isinstance(result, Ok), result
         operation = result.ok()
+        if operation.path in ENDLESS:
+            continue
         try:
             attack(operation, key)
         except FailureGroup as failures:

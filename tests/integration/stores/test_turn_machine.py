@@ -162,11 +162,12 @@ class TurnMachine(RuleBasedStateMachine):
     def take_over(self, data: st.DataObject) -> None:
         turn = data.draw(st.sampled_from(self._running()))
         old = turn.held(self.stores.who)
-        for other in self._running():  # so that no lease but this one's has lapsed, however slow the machine
+        for other in self._running():  # other examples' turns may have lapsed, this one's must not
             held, text = other.held(self.stores.who), other.text
             self.stores.wait(self.stores.turns.renew(held, text, len(other.entries)))
         self.stores.wait(self.stores.turns.release(old, turn.text, len(turn.entries)))
-        (lapsed,) = self.stores.wait(self.stores.turns.claim_lapsed("another", 9))
+        claimed = self.stores.wait(self.stores.turns.claim_lapsed("another", 1000))
+        (lapsed,) = (each for each in claimed if each.opened.turn_id == turn.opened.turn_id)
         assert (lapsed.content, lapsed.stop_requested) == (turn.text, turn.is_stopped)
         assert lapsed.opened.input_messages == turn.opened.input_messages
         self._take_log(turn, lapsed.opened.fence)
