@@ -195,6 +195,7 @@ async def test_the_model_remembers_what_was_said(http: aiohttp.ClientSession, co
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, 400, "messages[0].role"),
         ({"messages": [{"role": "system", "content": "Hi"}]}, 400, "messages"),
         ({"conversation_id": "conv_nonsense"}, 404, "conversation_id"),
+        ({"messages": [{"role": "user", "content": "Hi", "name": "Ada"}]}, 400, "messages[0].name"),
         ({"messages": [{"role": "user", "content": "word " * 9000}]}, 400, "messages"),
         ({"model": "nope"}, 404, "model"),
     ],

@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 
 from triplane.domain.completion import CompletionRequest, Message
-from triplane.domain.errors import InvalidRequest, NotFound
+from triplane.domain.errors import InvalidRequest, NotFound, UnsupportedParameter
 from triplane.domain.ids import is_id, new_id
 from triplane.orchestration.asks import Ask
 from triplane.orchestration.bff.answers import (
@@ -115,6 +115,11 @@ def _ask(request: StrictRequest, body: ChatCompletionRequest, conversation_id: s
                 f"messages[{index}].role is {message.role}: with conversation_id send only what is new "
                 "(user or tool messages, instructions before them); the rest comes from the conversation.",
                 param=f"messages[{index}].role",
+            )
+        if message.name is not None:
+            raise UnsupportedParameter(
+                f"messages[{index}].name isn't kept in a conversation: leave it out.",
+                param=f"messages[{index}].name",
             )
     if not new:
         raise InvalidRequest("messages has no user message.", param="messages")
