@@ -121,13 +121,27 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     top_logprobs: int | None = None
 
 
+class Flow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whose request it is, as far as queues, limits and routing need to know. The names mean nothing here.
+
+    `plan` is a name in the catalogue. Requests of one `affinity` share the beginning of their prompt (those
+    of a conversation do), so the replica that served one has it in its cache.
+    """
+
+    tenant: str = ""
+    user: str = ""
+    plan: str = ""
+    api_key: str | None = None
+    affinity: str | None = None
+
+
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request to the gateway.
 
     `request_id` names it in logs, traces and metering. `cache_salt` keeps one tenant's prefix cache from
     another's; `user` is the caller's own name for an end user, passed on as it came. With
     `continue_final_message` the last message is an assistant's and the engine goes on from its last token
-    instead of answering it.
+    instead of answering it. `flow` says whose it is.
     """
 
     request_id: str
@@ -141,6 +155,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     user: str | None = None
     cache_salt: str | None = None
     continue_final_message: bool = False
+    flow: Flow = Flow()
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):

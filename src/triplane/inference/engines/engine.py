@@ -1,11 +1,38 @@
 """What the gateway needs of an engine. One file beside this one implements it for each kind of engine."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
 
 from triplane.domain.completion import CompletionRequest, Message, ModelCard
 from triplane.domain.errors import TriplaneError
 from triplane.domain.events import EngineEvent, Usage
+
+
+class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine tells of its load. `kv_usage` is how much of its KV cache is in use, 0 to 1."""
+
+    running: int
+    waiting: int
+    kv_usage: float | None = None
+
+
+KvTransfer = dict[str, Any]
+"""vLLM's `kv_transfer_params`: where a decode engine fetches the KV cache that a prefill engine has built."""
+
+
+class Hints(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine may be told beside the request; one that doesn't know a hint leaves it out.
+
+    `priority`: a lower number first. `kv_transfer`: what a prefill has given.
+    """
+
+    priority: int | None = None
+    kv_transfer: KvTransfer | None = None
+
+
+NO_HINTS = Hints()
 
 
 class EngineStream(Protocol):
@@ -44,7 +71,9 @@ class Engine(Protocol):
     @property
     def card(self) -> ModelCard: ...
 
-    async def start(self, request: CompletionRequest, headers: Mapping[str, str]) -> EngineStream:
+    async def start(
+        self, request: CompletionRequest, headers: Mapping[str, str], hints: Hints = NO_HINTS
+    ) -> EngineStream:
         """Send the request; returns when the engine has taken it. `headers` carry the trace.
 
         Raises ModelNotFound, ContextTooLong, InvalidRequest, Overloaded, DependencyFailed.
@@ -59,6 +88,21 @@ class Engine(Protocol):
         """Whether the engine can serve now. Raises EngineUnavailable."""
         ...
 
+    async def load(self) -> EngineLoad | None:
+        """Its load by its own metrics; None if it has none. Raises EngineUnavailable."""
+        ...
+
     async def close(self) -> None:
         """Give back every connection."""
+        ...
+
+
+@runtime_checkable
+class PrefillEngine(Protocol):
+    """An engine that can compute a prompt's KV cache for another one to decode from."""
+
+    async def prefill(
+        self, request: CompletionRequest, headers: Mapping[str, str], hints: Hints = NO_HINTS
+    ) -> tuple[KvTransfer, Usage]:
+        """Read the prompt; where its KV cache can be fetched, and what it cost. Raises as `start` does."""
         ...

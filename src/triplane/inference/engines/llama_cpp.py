@@ -27,7 +27,7 @@ from triplane.domain.completion import (
 )
 from triplane.domain.errors import ContextTooLong, EngineFailed, InvalidRequest, TriplaneError
 from triplane.domain.events import Delta, EngineEvent, FinishReason, Usage
-from triplane.inference.engines.engine import EngineStream
+from triplane.inference.engines.engine import NO_HINTS, EngineStream, Hints
 from triplane.inference.engines.forced_tools import ForcedCall, call_schema, forced_tools
 from triplane.inference.engines.openai_http import OpenAIEngine, OpenAIStream
 from triplane.inference.engines.openai_wire import Chunk, ChunkReader, WireLogprobs, refusal, request_body
@@ -164,7 +164,9 @@ class LlamaCppEngine(OpenAIEngine):
 
     _caps: TemplateCaps | None = None
 
-    async def start(self, request: CompletionRequest, headers: Mapping[str, str]) -> EngineStream:
+    async def start(
+        self, request: CompletionRequest, headers: Mapping[str, str], hints: Hints = NO_HINTS
+    ) -> EngineStream:
         body, calls = await self._body(request)
         response = await self._open(body, {**headers, "Connection": "close"})
         stream = LlamaStream(response, LlamaReader(self._engine_model, calls))

@@ -14,7 +14,7 @@ import msgspec
 from triplane.domain.completion import CompletionRequest, Message, ModelCard, text_of
 from triplane.domain.errors import EngineFailed, EngineUnavailable, InvalidRequest, TriplaneError
 from triplane.domain.events import EngineEvent, Usage
-from triplane.inference.engines.engine import EngineStream
+from triplane.inference.engines.engine import NO_HINTS, EngineLoad, EngineStream, Hints
 from triplane.inference.engines.openai_wire import (
     Chunk,
     ChunkReader,
@@ -122,7 +122,9 @@ class OpenAIEngine:
     def card(self) -> ModelCard:
         return self._card
 
-    async def start(self, request: CompletionRequest, headers: Mapping[str, str]) -> EngineStream:
+    async def start(
+        self, request: CompletionRequest, headers: Mapping[str, str], hints: Hints = NO_HINTS
+    ) -> EngineStream:
         if request.continue_final_message:
             raise InvalidRequest("This engine can't continue an unfinished answer.", param="messages")
         response = await self._open(request_body(request, self._engine_model), headers)
@@ -134,6 +136,9 @@ class OpenAIEngine:
 
     async def check(self) -> None:
         await self._call("GET", f"{self._base_url}/models", within_s=CHECK_S)
+
+    async def load(self) -> EngineLoad | None:
+        return None
 
     async def close(self) -> None:
         if self._session is not None:
