@@ -30,11 +30,10 @@ from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.adapters.redis.signals import RedisStopSignals
-from triplane.domain.completion import ModelCard
 from triplane.experience.web_app import WebApp
-from triplane.inference.engines.engine import Engine
-from triplane.inference.engines.llama_cpp import LlamaCppEngine
-from triplane.inference.engines.openai_http import OpenAIEngine
+from triplane.inference.catalogue import EMBEDDED, Catalogue, Model, Route, read_catalogue
+from triplane.inference.catalogue_file import follow_catalogue
+from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
 from triplane.orchestration.accounts.api_keys import ApiKeys
 from triplane.orchestration.accounts.sessions import Sessions
@@ -232,25 +231,44 @@ def _announcer(redis: Redis, stack: AsyncExitStack) -> RedisAnnouncer:
 
 
 def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:
-    engine = _engine(settings)
-    gateway = Gateway({engine.card.id: engine}, observer=CompletionMetrics(metrics))
+    """The gateway, with its fleet looked after and its catalogue followed. Raises CatalogueError."""
+    opener = EngineOpener(embedded_url=settings.engine.url, embedded_key=settings.engine.api_key)
+    file = settings.catalogue
+    catalogue = read_catalogue(file) if file else _catalogue_of(settings)
+    gateway = Gateway(catalogue, opener, observer=CompletionMetrics(metrics))
     stack.push_async_callback(gateway.close)
+    watching = BackgroundTasks()
+    watching.start("fleet", gateway.watch())
+    if file:
+        watching.start("catalogue", follow_catalogue(file, gateway.reload))
+    stack.push_async_callback(watching.aclose, 0)
     return gateway
 
 
-def _engine(settings: Settings) -> Engine:
+def _catalogue_of(settings: Settings) -> Catalogue:
+    """The catalogue of a set-up without one: the engine that the settings name serves the only model."""
     wanted = settings.engine
     url = _required(wanted.url, "TRIPLANE_ENGINE_URL")
-    embedded = wanted.kind == "llama_cpp"
-    card = ModelCard(
-        id=wanted.model,
-        context_length=wanted.context_length,
-        owned_by="triplane" if embedded else "upstream",
-        supports_continuation=embedded,
-    )
-    if embedded:
-        return LlamaCppEngine(url, card, name="llama.cpp", api_key=wanted.api_key)
-    return OpenAIEngine(url, card, api_key=wanted.api_key)
+    if wanted.kind == "llama_cpp":
+        route = Route(
+            engine="llama_cpp",
+            urls=[EMBEDDED],
+            model=wanted.model,
+            context_length=wanted.context_length,
+            slots=wanted.parallel,
+            queue=256,
+            max_wait_s=120.0,
+        )
+    else:
+        route = Route(
+            engine="openai_http",
+            urls=[url],
+            model=wanted.model,
+            context_length=wanted.context_length,
+            key_env="TRIPLANE_ENGINE_API_KEY" if wanted.api_key else None,
+            owned_by="upstream",
+        )
+    return Catalogue(routes={"engine": route}, models={wanted.model: Model(routes=["engine"])})
 
 
 def _required(value: str | None, name: str) -> str:

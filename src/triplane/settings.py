@@ -39,7 +39,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses that are None mean the embedded server, which `triplane serve` starts.
 
-    `web_dist` is the folder of the built page; it need not exist.
+    `web_dist` is the folder of the built page; it need not exist. `catalogue` None: the one engine of
+    `engine` is all there is.
     """
 
     host: str
@@ -53,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None
     objects_url: str | None
     engine: EngineSettings
+    catalogue: Path | None
     workers: int
     max_body_bytes: int
     secret: str | None
@@ -85,6 +87,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             parallel=_whole_number(environment, "TRIPLANE_ENGINE_PARALLEL", 4, 1, 256),
             model_file=_path(environment, "TRIPLANE_MODEL_FILE"),
         ),
+        catalogue=_catalogue(environment),
         workers=_whole_number(environment, "TRIPLANE_WORKERS", 1, 1, 256),
         max_body_bytes=_whole_number(environment, "TRIPLANE_MAX_BODY_BYTES", 4 * 2**20, 1024, 2**31),
         secret=environment.get("TRIPLANE_SECRET"),
@@ -101,6 +104,15 @@ def _data_dir(environment: Mapping[str, str]) -> Path:
 def _path(environment: Mapping[str, str], name: str) -> Path | None:
     chosen = environment.get(name)
     return Path(chosen).expanduser().resolve() if chosen else None
+
+
+def _catalogue(environment: Mapping[str, str]) -> Path | None:
+    """The file that TRIPLANE_CATALOGUE names, which must be there; or the data folder's, if it is."""
+    chosen = _path(environment, "TRIPLANE_CATALOGUE")
+    if chosen is not None and not chosen.is_file():
+        raise SettingsError(f"TRIPLANE_CATALOGUE is {chosen}: there is no such file.")
+    usual = _data_dir(environment) / "models.toml"
+    return chosen or (usual if usual.is_file() else None)
 
 
 def _engine_kind(environment: Mapping[str, str]) -> Literal["llama_cpp", "openai_http"]:

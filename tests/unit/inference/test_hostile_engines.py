@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from gateways import gateway_of
 from triplane.domain.completion import CompletionRequest, Message, ModelCard
 from triplane.domain.errors import (
     ContextTooLong,
@@ -20,9 +21,10 @@ from triplane.domain.errors import (
     TriplaneError,
 )
 from triplane.domain.events import Delta, EngineEvent, Failed, Finished, FinishReason, ToolCallDelta, Usage
+from triplane.domain.money import EngineCall
 from triplane.inference.engines.openai_http import OpenAIEngine
 from triplane.inference.gateway import Gateway
-from triplane.inference.observer import CallObserver
+from triplane.inference.observer import CallObserver, SilentObserver
 from triplane.inference.timeouts import Timeouts
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,7 +45,7 @@ USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens
 DONE = b"data: [DONE]\n\n"
 
 
-class Recorder:
+class Recorder(SilentObserver):
     """Notes what the gateway measures."""
 
     def __init__(self) -> None:
@@ -53,7 +55,7 @@ class Recorder:
         self.gaps: list[float] = []
         self.ends: list[tuple[Usage, FinishReason | None, str | None]] = []
 
-    def begin(self, model: str, engine: str) -> CallObserver:
+    def begin(self, *, model: str, route: str, replica: str, plan: str) -> CallObserver:
         self.in_flight += 1
         return self
 
@@ -64,9 +66,9 @@ class Recorder:
     def inter_token(self, gap_s: float) -> None:
         self.gaps.append(gap_s)
 
-    def ended(self, usage: Usage, reason: FinishReason | None, error_code: str | None) -> None:
+    def ended(self, call: EngineCall, reason: FinishReason | None, error_code: str | None) -> None:
         self.in_flight -= 1
-        self.ends.append((usage, reason, error_code))
+        self.ends.append((call.usage, reason, error_code))
 
 
 class Upstream:
@@ -102,7 +104,7 @@ async def gateway_to(
     engine = OpenAIEngine(
         f"http://127.0.0.1:{port}/v1", card, name="fake", api_key="k", engine_model="served"
     )
-    gateway = Gateway({"m": engine}, timeouts=QUICK, observer=recorder)
+    gateway = gateway_of(engine, timeouts=QUICK, observer=recorder)
     try:
         yield gateway, upstream
     finally:
@@ -324,7 +326,7 @@ async def test_a_busy_engine_says_when_to_come_back(status: int, said: str, mean
 
 async def test_an_address_where_nothing_listens_is_unavailable() -> None:
     card = ModelCard(id="m", context_length=100, owned_by="test")
-    gateway = Gateway({"m": OpenAIEngine("http://127.0.0.1:9/v1", card)})
+    gateway = gateway_of(OpenAIEngine("http://127.0.0.1:9/v1", card))
 
     with pytest.raises(EngineUnavailable, match="can't be reached"):
         await gateway.complete(REQUEST)

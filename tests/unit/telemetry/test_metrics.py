@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateways import engine_call
 from triplane.domain.events import Usage
 from triplane.telemetry.completions import CompletionMetrics
 from triplane.telemetry.metrics import Metrics
@@ -93,7 +94,10 @@ def test_a_time_to_first_token_is_counted_by_model_and_engine() -> None:
 def test_a_completion_is_in_the_queue_until_its_first_token_or_its_end() -> None:
     metrics = Metrics({})
     observer = CompletionMetrics(metrics)
-    answered, refused = observer.begin("smollm2", "embedded"), observer.begin("smollm2", "embedded")
+    answered, refused = (
+        observer.begin(model="smollm2", route="local", replica="embedded", plan="free"),
+        observer.begin(model="smollm2", route="local", replica="embedded", plan="free"),
+    )
 
     def depth() -> float:
         return value(metrics, "triplane_engine_queue_depth", **AT)
@@ -101,9 +105,9 @@ def test_a_completion_is_in_the_queue_until_its_first_token_or_its_end() -> None
     seen = [depth()]
     answered.first_token(0.1)
     seen.append(depth())
-    answered.ended(Usage(), "stop", None)
+    answered.ended(engine_call(), "stop", None)
     seen.append(depth())
-    refused.ended(Usage(), None, "overloaded")
+    refused.ended(engine_call(), None, "overloaded")
 
     assert [*seen, depth()] == [2, 1, 1, 0]
 

@@ -8,8 +8,8 @@ import pytest
 from opentelemetry.trace import SpanKind
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateways import engine_call
 from otlp_receiver import attributes_of, receiving
-from triplane.domain.events import Usage
 from triplane.inference.observer import GatewayObserver
 from triplane.telemetry.completions import CompletionMetrics
 from triplane.telemetry.metrics import Metrics
@@ -230,7 +230,9 @@ def test_an_engine_call_is_counted_by_how_it_ended(reason: Any, code: str | None
     metrics = Metrics({})
     observer: GatewayObserver = CompletionMetrics(metrics)
 
-    observer.begin("smollm2", "embedded").ended(Usage(), reason, code)
+    observer.begin(model="smollm2", route="local", replica="embedded", plan="free").ended(
+        engine_call(), reason, code
+    )
 
     labels = {"model": "smollm2", "engine": "embedded", "outcome": outcome, "code": code or ""}
     assert value(metrics, "triplane_completions_total", **labels) == 1

@@ -1,0 +1,184 @@
+"""The fleet: every route of the catalogue with its replicas, as it is now. A new catalogue changes it."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from triplane.domain.errors import DependencyFailed
+from triplane.inference.admission import Admission, QueueLimits
+from triplane.inference.breaker import BreakerState
+from triplane.inference.catalogue import Catalogue, Route
+from triplane.inference.engines.engine import Engine, EngineLoad
+from triplane.inference.replica import Replica
+from triplane.inference.retries import RetryBudget
+
+LOOK_EVERY_S = 1.0
+LOOK_S = 5.0
+
+EngineBuilder = Callable[[str, Route, str], Engine]
+"""Route name, route, address → the engine there, not connected yet."""
+
+
+class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica as an operator sees it. `in_flight` is ours, `load` the engine's own word."""
+
+    name: str
+    state: BreakerState
+    in_flight: int
+    busy_for_s: float
+    load: EngineLoad | None
+
+
+class RouteView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    engine: str
+    slots: int | None
+    held: int
+    waiting: int
+    replicas: list[ReplicaView]
+
+
+class Pool:
+    """A route at work. `admission` guards the slots of all its replicas together."""
+
+    def __init__(self, name: str, route: Route, weights: Mapping[str, float], build: EngineBuilder) -> None:
+        self.name = name
+        self.route = route
+        self.budget = RetryBudget()
+        self.replicas = [Replica(build(name, route, url), route.slots) for url in route.urls]
+        self.prefill = [Replica(build(name, route, url), None) for url in route.prefill_urls]
+        limits = QueueLimits(queue=route.queue, max_wait_s=route.max_wait_s)
+        self.admission = Admission(self._slots(), limits, weights)
+
+    @property
+    def all_replicas(self) -> Iterator[Replica]:
+        yield from self.replicas
+        yield from self.prefill
+
+    @property
+    def has_available(self) -> bool:
+        return any(each.is_available for each in self.replicas)
+
+    def count_slots(self) -> None:
+        """The slots of the replicas that may be asked; of one that is left alone, what still runs there."""
+        slots = self._slots()
+        if slots != self.admission.slots:
+            self.admission.resize(slots)
+
+    def view(self) -> RouteView:
+        return RouteView(
+            name=self.name,
+            engine=self.route.engine,
+            slots=self.admission.slots,
+            held=self.admission.held,
+            waiting=self.admission.waiting,
+            replicas=[
+                ReplicaView(
+                    name=each.name,
+                    state=each.breaker.state,
+                    in_flight=each.in_flight,
+                    busy_for_s=each.busy_for_s,
+                    load=each.load,
+                )
+                for each in self.all_replicas
+            ],
+        )
+
+    def _slots(self) -> int | None:
+        if self.route.slots is None:
+            return None
+        return sum(each.usable_slots for each in self.replicas)
+
+
+class Fleet:
+    """Build it, and `close` it, on the event loop that serves. `build` makes the engines."""
+
+    def __init__(self, catalogue: Catalogue, build: EngineBuilder) -> None:
+        self.catalogue = catalogue
+        self._build = build
+        self._pools: dict[str, Pool] = {}
+        self._retired: list[Replica] = []
+        self._take(catalogue)
+
+    @property
+    def pools(self) -> list[Pool]:
+        return list(self._pools.values())
+
+    def pool(self, name: str) -> Pool:
+        return self._pools[name]
+
+    async def reload(self, catalogue: Catalogue) -> None:
+        """Serve by this catalogue from now on. A route that changed is a new one; running calls go on."""
+        old = self._pools
+        self._take(catalogue)
+        gone = [pool for name, pool in old.items() if self._pools.get(name) is not pool]
+        for pool in gone:
+            for replica in pool.all_replicas:
+                self._retired.append(replica)
+                await replica.retire()
+
+    async def watch(self) -> None:
+        """Look at every replica about once a second, for as long as the process lives."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Loads, recoveries, slots, and retired replicas whose last call has ended."""
+        replicas = [each for pool in self.pools for each in pool.all_replicas]
+        await asyncio.gather(*(_look_at(each) for each in replicas))
+        for pool in self.pools:
+            pool.count_slots()
+        for replica in self._retired:
+            await replica.close_if_retired()
+        self._retired = [each for each in self._retired if each.in_flight]
+
+    async def check(self) -> None:
+        """Whether every model can be served now, by one of its routes. Raises EngineUnavailable."""
+        await asyncio.gather(*(self._check(name) for name in self.catalogue.models))
+
+    async def close(self) -> None:
+        for replica in [*(each for pool in self.pools for each in pool.all_replicas), *self._retired]:
+            await replica.engine.close()
+
+    def view(self) -> list[RouteView]:
+        return [pool.view() for pool in self.pools]
+
+    def _take(self, catalogue: Catalogue) -> None:
+        """The pools of this catalogue; a route that is as it was keeps its pool."""
+        weights = {name: plan.weight for name, plan in catalogue.plans.items()}
+        same_plans = self._pools and catalogue.plans == self.catalogue.plans
+        pools = {}
+        for name, route in catalogue.routes.items():
+            known = self._pools.get(name)
+            if known and known.route == route and same_plans:
+                pools[name] = known
+            else:
+                pools[name] = Pool(name, route, weights, self._build)
+        self.catalogue, self._pools = catalogue, pools
+
+    async def _check(self, model: str) -> None:
+        """The first replica that is well will do."""
+        names = dict.fromkeys(self.catalogue.models[model].route_names())
+        replicas = [each for name in names for each in self._pools[name].replicas]
+        for replica in replicas[:-1]:
+            if await _is_well(replica):
+                return
+        await replicas[-1].engine.check()
+
+
+async def _look_at(replica: Replica) -> None:
+    try:
+        async with asyncio.timeout(LOOK_S):
+            await replica.look()
+    except TimeoutError:
+        replica.load = None
+
+
+async def _is_well(replica: Replica) -> bool:
+    try:
+        await replica.engine.check()
+    except DependencyFailed:
+        return False
+    return True
