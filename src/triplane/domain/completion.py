@@ -125,7 +125,8 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whose request it is, as far as queues, limits and routing need to know. The names mean nothing here.
 
     `plan` is a name in the catalogue. Requests of one `affinity` share the beginning of their prompt (those
-    of a conversation do), so the replica that served one has it in its cache.
+    of a conversation do), so the replica that served one has it in its cache. With `caches` an answer may
+    come from the response cache.
     """
 
     tenant: str = ""
@@ -133,6 +134,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     plan: str = ""
     api_key: str | None = None
     affinity: str | None = None
+    caches: bool = False
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

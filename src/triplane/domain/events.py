@@ -45,12 +45,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started", omit_defaults=True):
     """An engine took the request. `model` is the id that the engine itself reports for its model.
 
-    `degraded` names what was left out because of the load, such as `tools_off` or `model:small`.
+    `degraded` names what was left out because of the load, such as `tools_off` or `model:small`. With
+    `is_cached` the answer comes from the response cache, and no engine was asked.
     """
 
     engine: str
     model: str
     degraded: list[str] = []
+    is_cached: bool = False
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", omit_defaults=True):

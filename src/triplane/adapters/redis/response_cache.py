@@ -1,0 +1,32 @@
+"""Answers of the exact-response cache in Redis, by tenant. Redis being away is a cache that has nothing."""
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+_log = structlog.get_logger(__name__)
+
+
+class RedisResponses:
+    """`ResponseStore` of the inference plane."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def get(self, tenant: str, key: str) -> bytes | None:
+        try:
+            found = await self._redis.get(_key(tenant, key))
+        except (RedisError, OSError) as error:
+            _log.warning("cached answers not read", reason=type(error).__name__)
+            return None
+        return bytes(found) if found is not None else None
+
+    async def put(self, tenant: str, key: str, answer: bytes, kept_s: int) -> None:
+        try:
+            await self._redis.set(_key(tenant, key), answer, ex=kept_s)
+        except (RedisError, OSError) as error:
+            _log.warning("answer not cached", reason=type(error).__name__)
+
+
+def _key(tenant: str, key: str) -> str:
+    return f"answer:{{{tenant}}}:{key}"
