@@ -1,5 +1,7 @@
 """Answers of the exact-response cache in Redis, by tenant. Redis being away is a cache that has nothing."""
 
+from typing import cast
+
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -19,7 +21,7 @@ class RedisResponses:
         except (RedisError, OSError) as error:
             _log.warning("cached answers not read", reason=type(error).__name__)
             return None
-        return bytes(found) if found is not None else None
+        return cast(bytes | None, found)
 
     async def put(self, tenant: str, key: str, answer: bytes, kept_s: int) -> None:
         try:
