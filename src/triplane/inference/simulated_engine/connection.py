@@ -5,7 +5,7 @@ One exchange at a time: a client that sends a second request before the first is
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 import msgspec
@@ -94,9 +94,9 @@ class Connection(asyncio.Protocol):
         self._keeps_alive = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=MOST_UNREAD_BYTES)
+        # uvloop's transports are transports without being a subclass.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=MOST_UNREAD_BYTES)
         self._handler.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,6 +110,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            self.reset()
+            raise
         except httptools.HttpParserError:
             self.reset()
 

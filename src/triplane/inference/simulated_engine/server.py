@@ -115,6 +115,11 @@ class SimulatedEngineServer:
         """Refuse connections for so long, as the fault of that name does."""
         self._main.close_for(seconds)
 
+    def shut(self) -> None:
+        """Refuse everyone from now on."""
+        self._main.shut()
+        self._control.shut()
+
     async def close(self) -> None:
         await self._main.close()
         await self._control.close()
@@ -214,12 +219,17 @@ async def running_simulated_engine(
 ) -> AsyncIterator[SimulatedEngineServer]:
     """An engine that serves until the block is left. Raises UnknownProfile, ModelTooLarge, OSError."""
     server = SimulatedEngineServer(options, host, port, control_port)
-    async with asyncio.TaskGroup() as group:
-        life = group.create_task(server.engine.run())
+    await server.open()
+    life = asyncio.get_running_loop().create_task(server.engine.run())
+    # An engine that has died refuses its clients instead of keeping them waiting.
+    life.add_done_callback(lambda _: server.shut())
+    try:
+        yield server
+    finally:
+        life.cancel()
         try:
-            await server.open()
-            yield server
+            await life
+        except asyncio.CancelledError:
+            pass
         finally:
-            life.cancel()
-            await asyncio.gather(life, return_exceptions=True)
             await server.close()
