@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -76,6 +76,54 @@ def engine() -> None:
     from triplane.cli.processes import run_engine_process
 
     run_engine_process(read_settings())
+
+
+@app.command("simulated-engine")
+def simulated_engine(
+    gpu: Annotated[str, typer.Option(help="b200, h200, h100, a100, l40s or l4.")] = "h100",
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs that share the model.")] = 1,
+    model: Annotated[
+        str, typer.Option(help="smollm2, llama-8b, qwen-32b, llama-70b or llama-405b.")
+    ] = "llama-8b",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    control_port: Annotated[int, typer.Option(min=0, max=65535, help="Stays open in every fault.")] = 0,
+    speed: Annotated[float, typer.Option(min=0, help="Simulated seconds in a real one; 0: no delay.")] = 1.0,
+    max_model_len: Annotated[int | None, typer.Option(min=1, help="The context, in tokens.")] = None,
+    max_num_seqs: Annotated[int, typer.Option(min=1, help="Sequences in a batch.")] = 256,
+    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Tokens in a step.")] = 8192,
+    num_gpu_blocks_override: Annotated[int | None, typer.Option(min=1, help="KV blocks.")] = None,
+    scheduling_policy: Annotated[
+        Literal["fcfs", "priority"], typer.Option(help="Who of those waiting comes first.")
+    ] = "fcfs",
+    kv_role: Annotated[
+        Literal["none", "prefill", "decode", "both"], typer.Option(help="Its part in disaggregation.")
+    ] = "none",
+    hold_s: Annotated[float, typer.Option(min=0, help="How long a prefill's blocks are held.")] = 480.0,
+    api_key: Annotated[str | None, typer.Option(envvar="TRIPLANE_ENGINE_API_KEY", help="The key.")] = None,
+    answer_tokens: Annotated[int | None, typer.Option(min=1, help="The length of every answer.")] = None,
+    fault: Annotated[list[str] | None, typer.Option(help="A fault in JSON; may be repeated.")] = None,
+    fault_seed: Annotated[int, typer.Option(help="Decides which requests a fault strikes.")] = 0,
+) -> None:
+    """Run an engine that is simulated: vLLM's wire and timing, made-up answers (docs/simulated-engine.md)."""
+    from triplane.cli.simulated_engine import fault_plan, run_simulated_engine
+    from triplane.inference.simulated_engine.options import EngineOptions
+    from triplane.inference.simulated_engine.scheduler import Limits
+
+    options = EngineOptions(
+        gpu=gpu,
+        gpus=gpus,
+        model=model,
+        speed=speed,
+        limits=Limits(max_num_batched_tokens, max_num_seqs, num_gpu_blocks_override, hold_s),
+        max_model_len=max_model_len,
+        scheduling_policy=scheduling_policy,
+        kv_role=kv_role,
+        api_key=api_key,
+        answer_tokens=answer_tokens,
+        faults=fault_plan(fault or (), fault_seed),
+    )
+    run_simulated_engine(options, host, port, control_port)
 
 
 @app.command()
