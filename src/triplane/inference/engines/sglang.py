@@ -12,15 +12,15 @@
 """
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import msgspec
 
-from triplane.domain.completion import CompletionRequest, Message, ModelCard, text_of
+from triplane.domain.completion import CompletionRequest, Message, text_of
 from triplane.domain.errors import EngineFailed
 from triplane.domain.ids import new_id
 from triplane.inference.engines.engine import EngineLoad, Hints
-from triplane.inference.engines.http_engine import LOAD_S, EngineOptions, NoSuchEndpoint, answer_as
+from triplane.inference.engines.http_engine import LOAD_S, NoSuchEndpoint, answer_as
 from triplane.inference.engines.metrics_text import load_from
 from triplane.inference.engines.openai_http import OpenAIEngine
 from triplane.inference.engines.openai_wire import request_body
@@ -37,9 +37,6 @@ class Counted(msgspec.Struct):
 
 class SglangEngine(OpenAIEngine):
     """An SGLang server at `base_url` (it ends in `/v1`)."""
-
-    def __init__(self, base_url: str, card: ModelCard, **options: Unpack[EngineOptions]) -> None:
-        super().__init__(base_url, card, **{"name": "sglang", **options})
 
     async def count_tokens(self, messages: Sequence[Message]) -> list[int]:
         body = {

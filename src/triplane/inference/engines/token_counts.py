@@ -1,4 +1,4 @@
-"""Counts of texts that come again with every turn (the policy, the tools), so that they are asked for once."""
+"""Counts of texts that come again with every turn (the policy, the tools), asked for once."""
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable

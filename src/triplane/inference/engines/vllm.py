@@ -59,7 +59,7 @@ class VllmEngine(OpenAIEngine):
     """A vLLM server at `base_url` (it ends in `/v1`)."""
 
     def __init__(self, base_url: str, card: ModelCard, **options: Unpack[EngineOptions]) -> None:
-        super().__init__(base_url, card, **{"name": "vllm", **options})
+        super().__init__(base_url, card, **options)
         self._takes_priority = True
         self._marker_tokens: int | None = None
         self._counts = TokenCounts()
