@@ -51,6 +51,7 @@ from triplane.domain.completion import (
     Sampling,
     TextPart,
     ToolCall,
+    text_of,
 )
 from triplane.domain.errors import InvalidRequest, UnsupportedParameter
 from triplane.inference.engines.opaque_names import opaque_name
