@@ -50,8 +50,10 @@ async def engine_to(handlers: dict[str, Handler]) -> AsyncIterator[tuple[Anthrop
     card = ModelCard(id="m", context_length=100, owned_by="test", supports_continuation=True)
     async with upstream(handlers) as server:
         engine = AnthropicEngine(server.url, card, api_key="secret-key", engine_model="claude")
-        yield engine, server
-        await engine.close()
+        try:
+            yield engine, server
+        finally:
+            await engine.close()
 
 
 async def run(engine: AnthropicEngine, request: CompletionRequest = REQUEST) -> list[EngineEvent]:
