@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from certificates import Authority
 from engine_fixture import EngineServer
@@ -155,9 +155,13 @@ async def test_a_gateway_that_is_away_is_unavailable() -> None:
 async def test_health_and_reflection_are_served(remote: RemoteGateway, address: str) -> None:
     await remote.check()
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        ask_reflection = channel.stream_stream(
+            f"/{reflection.SERVICE_NAME}/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
         asked = reflection_pb2.ServerReflectionRequest(list_services="")
-        answers = [answer async for answer in stub.ServerReflectionInfo(iter([asked]))]
+        answers = [answer async for answer in ask_reflection(iter([asked]))]
 
     names = {service.name for service in answers[0].list_services_response.service}
     assert {SERVICE, "grpc.health.v1.Health"} <= names

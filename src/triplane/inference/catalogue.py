@@ -40,7 +40,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `slots`: how many requests one replica really runs at once; None leaves queueing to the engine. `queue`
     requests may wait for a slot, none for longer than `max_wait_s`. `retries`: further calls after a failure,
     while nothing has reached the client. With `prefill_urls` another pool reads the prompts (vLLM only).
-    `abilities` None takes those of the engine's kind.
+    `abilities` None takes those of the engine's kind. `prompt_cache_key` sends OpenAI's hint of that name, a
+    hash, to an `openai_http` engine.
     """
 
     engine: EngineKind
@@ -57,6 +58,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
     timeouts: Timeouts = Timeouts()
     prefill_urls: list[str] = []
+    prompt_cache_key: bool = False
     owned_by: str = "triplane"
 
     def can(self, ability: Ability) -> bool:

@@ -1,7 +1,7 @@
 """Engines that misbehave, played by a real HTTP server on loopback."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import msgspec
@@ -26,8 +26,8 @@ from triplane.inference.engines.openai_http import OpenAIEngine
 from triplane.inference.gateway import Gateway
 from triplane.inference.observer import CallObserver, SilentObserver
 from triplane.inference.timeouts import Timeouts
+from upstream import Handler, Upstream, answers, streams, upstream
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 QUICK = Timeouts(first_token_s=0.2, inter_token_s=0.2, total_s=5)
 REQUEST = CompletionRequest(request_id="req_test", model="m", messages=[Message(role="user", content="Hi")])
 
@@ -71,67 +71,18 @@ class Recorder(SilentObserver):
         self.ends.append((call.usage, reason, error_code))
 
 
-class Upstream:
-    """A server with one handler, and what happened to it."""
-
-    def __init__(self, handler: Handler) -> None:
-        self.requests: list[web.Request] = []
-        self.hung_up = asyncio.Event()
-        self._handler = handler
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(request)
-        try:
-            return await self._handler(request)
-        except (asyncio.CancelledError, ConnectionError):
-            self.hung_up.set()
-            raise
-
-
 @asynccontextmanager
 async def gateway_to(
     handler: Handler, recorder: Recorder | None = None
 ) -> AsyncIterator[tuple[Gateway, Upstream]]:
-    upstream = Upstream(handler)
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", upstream.handle)
-    runner = web.AppRunner(app, handler_cancellation=True)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
     card = ModelCard(id="m", context_length=100, owned_by="test")
-    engine = OpenAIEngine(
-        f"http://127.0.0.1:{port}/v1", card, name="fake", api_key="k", engine_model="served"
-    )
-    gateway = gateway_of(engine, timeouts=QUICK, observer=recorder)
-    try:
-        yield gateway, upstream
-    finally:
-        await gateway.close()
-        await runner.cleanup()
-
-
-def streams(*pieces: bytes, then_hangs: bool = False, then_drops: bool = False) -> Handler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        for piece in pieces:
-            await response.write(piece)
-        if then_hangs:
-            await asyncio.Event().wait()
-        if then_drops and request.transport:
-            request.transport.abort()
-        return response
-
-    return handle
-
-
-def answers(status: int, body: bytes, **headers: str) -> Handler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return web.Response(status=status, body=body, headers=headers)
-
-    return handle
+    async with upstream({"/v1/chat/completions": handler}) as server:
+        engine = OpenAIEngine(server.url, card, name="fake", api_key="k", engine_model="served")
+        gateway = gateway_of(engine, timeouts=QUICK, observer=recorder)
+        try:
+            yield gateway, server
+        finally:
+            await gateway.close()
 
 
 async def run(gateway: Gateway) -> list[EngineEvent]:
@@ -145,7 +96,7 @@ def texts(events: list[EngineEvent]) -> list[str]:
 
 async def test_a_whole_answer_is_relayed_and_measured() -> None:
     recorder = Recorder()
-    async with gateway_to(streams(chunk("a"), chunk("b"), END, USAGE, DONE), recorder) as (gateway, upstream):
+    async with gateway_to(streams(chunk("a"), chunk("b"), END, USAGE, DONE), recorder) as (gateway, server):
         events = await run(gateway)
 
     usage = Usage(prompt_tokens=7, completion_tokens=2)
@@ -153,7 +104,7 @@ async def test_a_whole_answer_is_relayed_and_measured() -> None:
     assert events[-1] == Finished(reason="stop", usage=usage)
     assert recorder.ends == [(usage, "stop", None)]
     assert (len(recorder.first_tokens), len(recorder.gaps), recorder.in_flight) == (1, 1, 0)
-    assert upstream.requests[0].headers["Authorization"] == "Bearer k"
+    assert server.requests[0].headers["Authorization"] == "Bearer k"
 
 
 async def test_an_answer_may_end_without_done() -> None:
@@ -164,15 +115,15 @@ async def test_an_answer_may_end_without_done() -> None:
 
 
 async def test_the_connection_is_used_again() -> None:
-    async with gateway_to(streams(chunk("a"), END, DONE)) as (gateway, upstream):
+    async with gateway_to(streams(chunk("a"), END, DONE)) as (gateway, server):
         for _ in range(3):
             await run(gateway)
 
         peers = {
-            request.transport.get_extra_info("peername") for request in upstream.requests if request.transport
+            request.transport.get_extra_info("peername") for request in server.requests if request.transport
         }
 
-    assert len(upstream.requests) == 3
+    assert len(server.requests) == 3
     assert len(peers) <= 1
 
 
@@ -184,11 +135,11 @@ async def test_a_stale_connection_is_replaced_without_an_error() -> None:
             request.transport.close()
         return response
 
-    async with gateway_to(handle) as (gateway, upstream):
+    async with gateway_to(handle) as (gateway, server):
         for _ in range(3):
             assert texts(await run(gateway)) == ["a"]
 
-    assert len(upstream.requests) == 3
+    assert len(server.requests) == 3
 
 
 async def test_an_engine_that_never_answers_is_given_up() -> None:
@@ -198,27 +149,27 @@ async def test_an_engine_that_never_answers_is_given_up() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with gateway_to(hang, recorder) as (gateway, upstream):
+    async with gateway_to(hang, recorder) as (gateway, server):
         with pytest.raises(FirstTokenTimeout):
             await gateway.complete(REQUEST)
-        await asyncio.wait_for(upstream.hung_up.wait(), 2)
+        await asyncio.wait_for(server.hung_up.wait(), 2)
 
     assert recorder.ends == [(Usage(), None, "first_token_timeout")]
 
 
 async def test_no_first_token_behind_the_headers_fails() -> None:
-    async with gateway_to(streams(then_hangs=True)) as (gateway, upstream):
+    async with gateway_to(streams(then_hangs=True)) as (gateway, server):
         events = await run(gateway)
-        await asyncio.wait_for(upstream.hung_up.wait(), 2)
+        await asyncio.wait_for(server.hung_up.wait(), 2)
 
     assert isinstance(events[-1], Failed)
     assert events[-1].code == "first_token_timeout"
 
 
 async def test_tokens_that_stop_coming_fail_the_stream_and_keep_the_count() -> None:
-    async with gateway_to(streams(chunk("a"), chunk("b"), then_hangs=True)) as (gateway, upstream):
+    async with gateway_to(streams(chunk("a"), chunk("b"), then_hangs=True)) as (gateway, server):
         events = await run(gateway)
-        await asyncio.wait_for(upstream.hung_up.wait(), 2)
+        await asyncio.wait_for(server.hung_up.wait(), 2)
 
     assert texts(events) == ["a", "b"]
     assert isinstance(events[-1], Failed)
@@ -336,13 +287,13 @@ async def test_an_address_where_nothing_listens_is_unavailable() -> None:
 
 async def test_closing_hangs_up_on_the_engine_and_counts_what_came() -> None:
     recorder = Recorder()
-    async with gateway_to(streams(chunk("a"), then_hangs=True), recorder) as (gateway, upstream):
+    async with gateway_to(streams(chunk("a"), then_hangs=True), recorder) as (gateway, server):
         completion = await gateway.complete(REQUEST)
         waiting = asyncio.create_task(_all(completion))
         await asyncio.wait_for(recorder.began.wait(), 2)
         await completion.aclose()
         assert texts(await waiting) == ["a"]
-        await asyncio.wait_for(upstream.hung_up.wait(), 2)
+        await asyncio.wait_for(server.hung_up.wait(), 2)
 
     assert recorder.ends == [(Usage(completion_tokens=1), None, None)]
 

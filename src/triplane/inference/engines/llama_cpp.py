@@ -5,14 +5,15 @@
 - it closes the connection behind each stream without saying so: we say it first;
 - headers come with the first event, so the prompt's progress is asked for: an engine that has begun
   to read a prompt has accepted it, and a cancelled prefill knows what it has cost;
-- each piece carries the engine's own counts (`timings`), so that usage is exact when cancelled.
+- each piece carries the engine's own counts (`timings`), so that usage is exact when cancelled;
+- its metrics (started with `--metrics`) ask for the key, and say no longer how full the KV cache is.
 
 Its prefix cache can't be salted: tenants that must not share timing need an engine each.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 
@@ -25,11 +26,13 @@ from triplane.domain.completion import (
     TextFormat,
     text_of,
 )
-from triplane.domain.errors import ContextTooLong, EngineFailed, InvalidRequest, TriplaneError
+from triplane.domain.errors import ContextTooLong, InvalidRequest, TriplaneError
 from triplane.domain.events import Delta, EngineEvent, FinishReason, Usage
-from triplane.inference.engines.engine import NO_HINTS, EngineStream, Hints
+from triplane.inference.engines.engine import NO_HINTS, EngineLoad, EngineStream, Hints
 from triplane.inference.engines.forced_tools import ForcedCall, call_schema, forced_tools
-from triplane.inference.engines.openai_http import OpenAIEngine, OpenAIStream
+from triplane.inference.engines.http_engine import LOAD_S, HttpStream, NoSuchEndpoint, answer_as
+from triplane.inference.engines.metrics_text import load_from
+from triplane.inference.engines.openai_http import COMPLETIONS, OpenAIEngine
 from triplane.inference.engines.openai_wire import Chunk, ChunkReader, WireLogprobs, refusal, request_body
 from triplane.inference.engines.text_tools import (
     FORCED_CALL,
@@ -42,6 +45,8 @@ from triplane.inference.engines.text_tools import (
 _SEPARATOR = -1
 _MARK = "\ue000{}\ue001"
 _SEEDS = 2**32 - 1
+_RUNNING = b"llamacpp:requests_processing"
+_WAITING = b"llamacpp:requests_deferred"
 
 
 class Timings(msgspec.Struct):
@@ -146,7 +151,7 @@ class LlamaReader(ChunkReader[LlamaChunk]):
                 events.append(piece)
 
 
-class LlamaStream(OpenAIStream[LlamaChunk]):
+class LlamaStream(HttpStream):
     """An answer whose first event has been read: the engine may refuse in it, with the status of success."""
 
     _first: list[EngineEvent] | None = None
@@ -167,8 +172,8 @@ class LlamaCppEngine(OpenAIEngine):
     async def start(
         self, request: CompletionRequest, headers: Mapping[str, str], hints: Hints = NO_HINTS
     ) -> EngineStream:
-        body, calls = await self._body(request)
-        response = await self._open(body, {**headers, "Connection": "close"})
+        body, calls = await self._llama_body(request)
+        response = await self._open(COMPLETIONS, body, {**headers, "Connection": "close"})
         stream = LlamaStream(response, LlamaReader(self._engine_model, calls))
         async with AsyncExitStack() as unless_begun:
             unless_begun.push_async_callback(stream.aclose)
@@ -192,11 +197,14 @@ class LlamaCppEngine(OpenAIEngine):
             content += (_SEPARATOR, text)
         body = {"content": content, "add_special": False, "parse_special": True}
         answer = await self._call("POST", f"{self._root}/tokenize", body)
-        return _lengths(_decoded(Tokens, answer).tokens)
+        return _lengths(answer_as(Tokens, answer).tokens)
 
-    @property
-    def _root(self) -> str:
-        return self._base_url.removesuffix("/v1")
+    async def load(self) -> EngineLoad | None:
+        try:
+            text = await self._call("GET", f"{self._root}/metrics", within_s=LOAD_S)
+        except NoSuchEndpoint:
+            return None
+        return load_from(text, running=_RUNNING, waiting=_WAITING)
 
     async def _leads(self, messages: Sequence[Message]) -> list[str]:
         """The template's text in front of each message's content."""
@@ -207,7 +215,7 @@ class LlamaCppEngine(OpenAIEngine):
         if not own_system:
             marked.insert(0, Message(role="system", content=_MARK.format("s")))
         answer = await self._call("POST", f"{self._root}/apply-template", {"messages": marked})
-        rest = _decoded(Rendered, answer).prompt
+        rest = answer_as(Rendered, answer).prompt
         if not own_system:
             rest = rest.partition(_MARK.format("s"))[2]
         leads = []
@@ -217,7 +225,7 @@ class LlamaCppEngine(OpenAIEngine):
             rest = behind if found else rest
         return leads
 
-    async def _body(self, request: CompletionRequest) -> tuple[dict[str, Any], CallsInText | None]:
+    async def _llama_body(self, request: CompletionRequest) -> tuple[dict[str, Any], CallsInText | None]:
         forced = forced_tools(request.tools, request.tool_choice)
         body = request_body(request, self._engine_model)
         messages = await self._plain(request.messages)
@@ -259,7 +267,7 @@ class LlamaCppEngine(OpenAIEngine):
     async def _template_caps(self) -> TemplateCaps:
         if self._caps is None:
             answer = await self._call("GET", f"{self._root}/props")
-            self._caps = _decoded(Props, answer).chat_template_caps
+            self._caps = answer_as(Props, answer).chat_template_caps
         return self._caps
 
     def _refusal(self, status: int, fields: dict[str, Any], retry_after_s: float | None) -> TriplaneError:
@@ -298,13 +306,3 @@ def _lengths(tokens: list[int]) -> list[int]:
         else:
             lengths[-1] += 1
     return lengths
-
-
-T = TypeVar("T")
-
-
-def _decoded(kind: type[T], raw: bytes) -> T:
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EngineFailed("The engine's answer isn't what llama.cpp sends.") from error

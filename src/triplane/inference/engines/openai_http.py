@@ -1,94 +1,27 @@
-"""Any engine behind an OpenAI-compatible HTTP endpoint: vLLM, SGLang, TensorRT-LLM, a vendor, ourselves.
+"""Any engine behind an OpenAI-compatible HTTP endpoint: TensorRT-LLM, a vendor, OpenAI, ourselves.
 
-The session keeps connections open between requests (aiohttp sets TCP_NODELAY on them). Closing a stream
-before its end closes its connection, which is how such engines learn to stop.
+OpenAI's own ways:
+- its newer models refuse `max_tokens` and want `max_completion_tokens`: learned from the first refusal;
+- requests with the same `prompt_cache_key` go to machines that have the prefix (`prompt_cache_key=True`
+  sends one, a hash that names nobody); other servers of this wire may refuse the field, so it is off;
+- it has no tokenizer: tokens are counted by an upper bound.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic
+from typing import Any
 
-import aiohttp
-import msgspec
+from triplane.domain.completion import CompletionRequest, Message, ModelCard
+from triplane.domain.errors import InvalidRequest, TriplaneError
+from triplane.inference.engines.engine import NO_HINTS, EngineStream, Hints
+from triplane.inference.engines.http_engine import CONNECT_S, HttpEngine, HttpStream
+from triplane.inference.engines.opaque_names import opaque_name
+from triplane.inference.engines.openai_wire import Chunk, ChunkReader, refusal, request_body
+from triplane.inference.engines.token_bounds import token_bound
 
-from triplane.domain.completion import CompletionRequest, Message, ModelCard, text_of
-from triplane.domain.errors import EngineFailed, EngineUnavailable, InvalidRequest, TriplaneError
-from triplane.domain.events import EngineEvent, Usage
-from triplane.inference.engines.engine import NO_HINTS, EngineLoad, EngineStream, Hints
-from triplane.inference.engines.openai_wire import (
-    Chunk,
-    ChunkReader,
-    ChunkT,
-    ErrorBody,
-    error_fields,
-    refusal,
-    request_body,
-)
-
-CONNECT_S = 5.0
-CHECK_S = 5.0
-CALL_S = 30.0
-LEAVE_S = 0.05
-MAX_ERROR_BYTES = 64 * 1024
-MAX_CONNECTIONS = 4096
-KEEP_ALIVE_S = 4.0
-MAX_RETRY_AFTER_S = 3600.0
-
-_decode_error = msgspec.json.Decoder(ErrorBody).decode
+COMPLETIONS = "/chat/completions"
 
 
-class OpenAIStream(Generic[ChunkT]):
-    """One answer, read from its HTTP response."""
-
-    def __init__(self, response: aiohttp.ClientResponse, reader: ChunkReader[ChunkT]) -> None:
-        self._response = response
-        self._content = response.content
-        self._reader = reader
-        self._error: TriplaneError | None = None
-
-    @property
-    def model(self) -> str:
-        return self._reader.model
-
-    @property
-    def usage(self) -> Usage:
-        return self._reader.usage
-
-    async def read(self) -> list[EngineEvent] | None:
-        if self._error is not None:
-            raise self._error
-        if self._reader.is_done:
-            return None
-        if self._reader.is_broken:
-            return self._reader.feed(b"")
-        try:
-            data = await self._content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._error or EngineFailed("The connection to the engine broke.") from error
-        if self._error is not None:
-            raise self._error
-        return self._reader.feed(data) if data else [self._reader.finish()]
-
-    def abort(self, error: TriplaneError) -> None:
-        self._error = error
-        self._response.close()
-
-    async def aclose(self) -> None:
-        if self._reader.is_done and not self._response.closed:
-            await self._read_to_the_end()
-        self._response.close()
-
-    async def _read_to_the_end(self) -> None:
-        """Take the last bytes behind [DONE], so that the connection can serve the next request."""
-        try:
-            async with asyncio.timeout(LEAVE_S):
-                while await self._content.readany():
-                    pass
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            return
-
-
-class OpenAIEngine:
+class OpenAIEngine(HttpEngine):
     """An engine at `base_url` (it ends in `/v1`). `engine_model` is its name for the model, if another.
 
     Give it to one event loop and `close` it there.
@@ -103,133 +36,45 @@ class OpenAIEngine:
         api_key: str | None = None,
         engine_model: str | None = None,
         connect_s: float = CONNECT_S,
+        prompt_cache_key: bool = False,
     ) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._card = card
-        self._name = name
-        self._engine_model = engine_model or card.id
-        self._connect_s = connect_s
-        self._headers = {"Content-Type": "application/json"}
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        self._session: aiohttp.ClientSession | None = None
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def card(self) -> ModelCard:
-        return self._card
+        super().__init__(
+            base_url, card, name=name, api_key=api_key, engine_model=engine_model, connect_s=connect_s
+        )
+        self._prompt_cache_key = prompt_cache_key
+        self._limit_name = "max_tokens"
 
     async def start(
         self, request: CompletionRequest, headers: Mapping[str, str], hints: Hints = NO_HINTS
     ) -> EngineStream:
-        if request.continue_final_message:
-            raise InvalidRequest("This engine can't continue an unfinished answer.", param="messages")
-        response = await self._open(request_body(request, self._engine_model), headers)
-        return OpenAIStream(response, ChunkReader(Chunk, self._engine_model))
+        try:
+            response = await self._open(COMPLETIONS, self._body(request, hints), headers)
+        except InvalidRequest as refused:
+            if not self._learn(refused):
+                raise
+            response = await self._open(COMPLETIONS, self._body(request, hints), headers)
+        return HttpStream(response, ChunkReader(Chunk, self._engine_model, request.tool_choice))
 
     async def count_tokens(self, messages: Sequence[Message]) -> list[int]:
-        """An upper bound, because this wire has no tokenizer: no tokenizer makes more tokens than bytes."""
-        return [len(text_of(message.content).encode()) + _call_bytes(message) + 8 for message in messages]
+        return [token_bound(message) for message in messages]
 
-    async def check(self) -> None:
-        await self._call("GET", f"{self._base_url}/models", within_s=CHECK_S)
+    def _body(self, request: CompletionRequest, hints: Hints) -> dict[str, Any]:
+        """What is sent. Raises InvalidRequest for what this engine can't do."""
+        if request.continue_final_message:
+            raise InvalidRequest("This engine can't continue an unfinished answer.", param="messages")
+        body = request_body(request, self._engine_model)
+        if "max_tokens" in body:
+            body[self._limit_name] = body.pop("max_tokens")
+        if self._prompt_cache_key and request.flow.affinity:
+            body["prompt_cache_key"] = opaque_name(request.flow.tenant, request.flow.affinity)
+        return body
 
-    async def load(self) -> EngineLoad | None:
-        return None
-
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    def _learn(self, refused: InvalidRequest) -> bool:
+        """Whether this refusal teaches how to ask: then the body is made anew, for good."""
+        if "max_completion_tokens" in refused.message:
+            self._limit_name = "max_completion_tokens"
+            return True
+        return False
 
     def _refusal(self, status: int, fields: dict[str, Any], retry_after_s: float | None) -> TriplaneError:
         return refusal(status, fields, retry_after_s)
-
-    async def _open(self, body: dict[str, Any], headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """Send the request; the response that streams its answer, once the engine has said yes."""
-        response = await self._post_once_more_if_stale(f"{self._base_url}/chat/completions", body, headers)
-        if response.status != 200:
-            raise await self._read_refusal(response)
-        return response
-
-    async def _post_once_more_if_stale(
-        self, url: str, body: Any, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        """A kept connection may close just as we write to it; then nothing was served, so try a new one."""
-        try:
-            return await self._send("POST", url, body, headers)
-        except aiohttp.ClientConnectorError as error:
-            raise _unreachable(error) from error
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            pass
-        except aiohttp.ClientError as error:
-            raise _unreachable(error) from error
-        try:
-            return await self._send("POST", url, body, headers)
-        except aiohttp.ClientError as error:
-            raise _unreachable(error) from error
-
-    async def _send(
-        self, method: str, url: str, body: Any, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        session = self._open_session()
-        data = None if body is None else msgspec.json.encode(body)
-        return await session.request(method, url, data=data, headers=headers, allow_redirects=False)
-
-    async def _call(self, method: str, url: str, body: Any = None, within_s: float = CALL_S) -> bytes:
-        """One short exchange: its answer's body. Raises what the engine refuses with."""
-        try:
-            async with asyncio.timeout(within_s):
-                response = await self._send(method, url, body, {})
-                if response.status != 200:
-                    raise await self._read_refusal(response)
-                return await response.read()
-        except TimeoutError as error:
-            raise EngineUnavailable("The engine doesn't answer.") from error
-        except aiohttp.ClientError as error:
-            raise _unreachable(error) from error
-
-    async def _read_refusal(self, response: aiohttp.ClientResponse) -> TriplaneError:
-        raw = b""
-        try:
-            while len(raw) < MAX_ERROR_BYTES and (more := await response.content.readany()):
-                raw += more
-        except (aiohttp.ClientError, OSError):
-            pass
-        finally:
-            response.release()
-        try:
-            fields = _decode_error(raw).fields()
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            fields = error_fields(None)
-        return self._refusal(response.status, fields, _retry_after_s(response))
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        """The session, made on first use because it belongs to the running loop."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
-                headers=self._headers,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-
-def _unreachable(error: aiohttp.ClientError) -> TriplaneError:
-    if isinstance(error, aiohttp.ClientConnectionError):
-        return EngineUnavailable("The engine can't be reached. It may be starting, or down.")
-    return EngineFailed("The engine's answer isn't valid HTTP.")
-
-
-def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
-    """The seconds that the engine asks us to wait; a date or nonsense counts as not said."""
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else None
-
-
-def _call_bytes(message: Message) -> int:
-    return sum(len(msgspec.json.encode(call)) for call in message.tool_calls or ())

@@ -4,7 +4,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from triplane.domain.completion import CompletionRequest
+from triplane.domain.completion import CompletionRequest, ToolChoice
 from triplane.domain.errors import (
     ContextTooLong,
     EngineFailed,
@@ -14,9 +14,10 @@ from triplane.domain.errors import (
     Overloaded,
     TriplaneError,
 )
-from triplane.domain.events import Delta, EngineEvent, Finished, FinishReason, ToolCallDelta, Usage
-from triplane.domain.ids import new_id
-from triplane.inference.engines.sse import SseParser
+from triplane.domain.events import Delta, EngineEvent, FinishReason, Usage
+from triplane.inference.engines.event_reader import EventReader
+from triplane.inference.engines.http_engine import error_fields
+from triplane.inference.engines.tool_arguments import ToolArguments
 
 DEFAULT_RETRY_AFTER_S = 2.0
 
@@ -82,24 +83,6 @@ class Chunk(msgspec.Struct):
     error: Any = None
 
 
-class ErrorBody(msgspec.Struct):
-    """What an engine says in place of an answer: its error's fields, or nothing that we understand."""
-
-    error: Any = None
-    message: str | None = None
-    detail: Any = None
-
-    def fields(self) -> dict[str, Any]:
-        return error_fields(self.error if self.error is not None else self.message or self.detail)
-
-
-def error_fields(error: Any) -> dict[str, Any]:
-    """An error's fields, whatever its shape; `message` is always there, maybe empty."""
-    if isinstance(error, dict):
-        return {**error, "message": str(error.get("message") or "")}
-    return {"message": str(error or "")}
-
-
 def request_body(request: CompletionRequest, model: str) -> dict[str, Any]:
     """The body of a streaming request, every parameter in its place."""
     body: dict[str, Any] = {
@@ -154,50 +137,25 @@ def _not_found(fields: dict[str, Any]) -> TriplaneError:
 ChunkT = TypeVar("ChunkT", bound=Chunk)
 
 
-class ChunkReader(Generic[ChunkT]):
-    """From the stream's bytes to events. A kind of engine with more in its chunks overrides `take`."""
+class ChunkReader(EventReader, Generic[ChunkT]):
+    """The chunks of a chat completion. A kind of engine with more in its chunks overrides `take`.
 
-    def __init__(self, chunk_type: type[ChunkT], model: str) -> None:
-        self.model = model
-        self.is_done = False
-        self.reason: FinishReason | None = None
-        self._sse = SseParser()
+    Of a call that `choice` has forced, the arguments have to be a JSON object.
+    """
+
+    def __init__(self, chunk_type: type[ChunkT], model: str, choice: ToolChoice | None = None) -> None:
+        super().__init__(model)
         self._decode = msgspec.json.Decoder(chunk_type).decode
         self._usage: Usage | None = None
         self._deltas = 0
-        self._named_calls: set[int] = set()
-        self._broken: TriplaneError | None = None
-
-    @property
-    def is_broken(self) -> bool:
-        """An error waits behind the events that came with it: the next `feed` raises it."""
-        return self._broken is not None
+        self._arguments = ToolArguments(is_forced=choice not in (None, "auto", "none"))
 
     @property
     def usage(self) -> Usage:
         """The engine's own count if it has come, else one token for each delta so far."""
         return self._usage or Usage(completion_tokens=self._deltas)
 
-    def feed(self, data: bytes) -> list[EngineEvent]:
-        """The events that these bytes complete.
-
-        Raises TriplaneError for an error or nonsense in them; for one behind events, at the next call.
-        """
-        if self._broken is not None:
-            raise self._broken
-        events: list[EngineEvent] = []
-        try:
-            for payload in self._sse.feed(data):
-                self._take_payload(payload, events)
-        except TriplaneError as error:
-            if not events:
-                raise
-            self._broken = error
-        return events
-
-    def _take_payload(self, payload: bytes, events: list[EngineEvent]) -> None:
-        if self.is_done:
-            return
+    def take_payload(self, payload: bytes, events: list[EngineEvent]) -> None:
         if payload == b"[DONE]":
             events.append(self.finish())
             return
@@ -208,15 +166,6 @@ class ChunkReader(Generic[ChunkT]):
         if chunk.error is not None:
             raise self.failure(error_fields(chunk.error))
         self.take(chunk, events)
-
-    def finish(self) -> Finished:
-        """The last event, once the stream has ended as it should. Raises EngineFailed if it hasn't."""
-        if self._broken is not None:
-            raise self._broken
-        if self.reason is None:
-            raise EngineFailed("The engine's answer broke off.")
-        self.is_done = True
-        return Finished(reason=self.reason, usage=self.usage)
 
     def failure(self, fields: dict[str, Any]) -> TriplaneError:
         """What an error inside the stream means."""
@@ -247,17 +196,10 @@ class ChunkReader(Generic[ChunkT]):
 
     def end(self, reason: FinishReason, events: list[EngineEvent]) -> None:
         """The engine gave its finish reason; usage and [DONE] follow."""
-        self.reason = "tool_calls" if self._named_calls and reason == "stop" else reason
+        self._arguments.end(reason, events)
+        self.reason = "tool_calls" if self._arguments.has_calls and reason == "stop" else reason
 
     def _take_tool_calls(self, calls: list[WireToolCall], events: list[EngineEvent]) -> None:
         for call in calls:
             function = call.function or WireFunction()
-            name, id_ = function.name, call.id
-            if name and call.index not in self._named_calls:
-                self._named_calls.add(call.index)
-                id_ = id_ or new_id("call")
-            events.append(
-                ToolCallDelta(
-                    index=call.index, id=id_ or None, name=name or None, arguments=function.arguments or ""
-                )
-            )
+            self._arguments.push(call.index, call.id, function.name, function.arguments or "", events)

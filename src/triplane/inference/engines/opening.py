@@ -7,9 +7,13 @@ from urllib.parse import urlsplit
 
 from triplane.domain.completion import ModelCard
 from triplane.inference.catalogue import EMBEDDED, CatalogueError, Route
+from triplane.inference.engines.anthropic_http import AnthropicEngine
 from triplane.inference.engines.engine import Engine
+from triplane.inference.engines.http_engine import EngineOptions
 from triplane.inference.engines.llama_cpp import LlamaCppEngine
 from triplane.inference.engines.openai_http import OpenAIEngine
+from triplane.inference.engines.sglang import SglangEngine
+from triplane.inference.engines.vllm import VllmEngine
 
 
 class EngineOpener:
@@ -36,15 +40,21 @@ class EngineOpener:
             supports_images=route.can("vision"),
             supports_continuation=route.can("continuation"),
         )
-        kind = LlamaCppEngine if route.engine == "llama_cpp" else OpenAIEngine
         address, key = self._embedded(name) if url == EMBEDDED else (url, self._key(name, route))
-        return kind(
-            address,
-            card,
-            name=_replica_name(name, route, url),
-            api_key=key,
-            connect_s=route.timeouts.connect_s,
+        options = EngineOptions(
+            name=_replica_name(name, route, url), api_key=key, connect_s=route.timeouts.connect_s
         )
+        match route.engine:
+            case "llama_cpp":
+                return LlamaCppEngine(address, card, **options)
+            case "vllm":
+                return VllmEngine(address, card, **options)
+            case "sglang":
+                return SglangEngine(address, card, **options)
+            case "anthropic_http":
+                return AnthropicEngine(address, card, **options)
+            case "openai_http":
+                return OpenAIEngine(address, card, prompt_cache_key=route.prompt_cache_key, **options)
 
     def _embedded(self, name: str) -> tuple[str, str | None]:
         if self._embedded_url is None:
