@@ -73,6 +73,10 @@ class Gateway:
         """Look after the fleet, for as long as the process lives."""
         await self._fleet.watch()
 
+    async def look(self) -> None:
+        """Look at every replica now."""
+        await self._fleet.look()
+
     async def reload(self, catalogue: Catalogue) -> None:
         """Serve by this catalogue from now on; what runs goes on."""
         await self._fleet.reload(catalogue)
