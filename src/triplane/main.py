@@ -25,6 +25,7 @@ from triplane.adapters.postgres.pool import Database, open_database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnouncer
+from triplane.adapters.redis.buckets import RedisBuckets
 from triplane.adapters.redis.connection import check_redis, open_redis
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
@@ -32,11 +33,16 @@ from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.adapters.redis.signals import RedisStopSignals
 from triplane.domain.completion import ModelCard
 from triplane.experience.web_app import WebApp
+from triplane.inference.buckets import LEASE_S
 from triplane.inference.engines.engine import Engine
 from triplane.inference.engines.llama_cpp import LlamaCppEngine
 from triplane.inference.engines.openai_http import OpenAIEngine
 from triplane.inference.gateway import Gateway
+from triplane.inference.limit_policy import LimitPolicy
+from triplane.inference.limits import Limiter
+from triplane.inference.shared_buckets import SharedBuckets
 from triplane.orchestration.accounts.api_keys import ApiKeys
+from triplane.orchestration.accounts.plans import one_plan_for_all
 from triplane.orchestration.accounts.sessions import Sessions
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.bff.app import create_app
@@ -85,6 +91,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
         reader = LogReader(redis)
         log, usage = RedisReplayLog(redis, reader), PostgresUsage(database)
         history = PostgresHistory(database)
+        limits, plan_of = _limiter(redis, metrics, stack), one_plan_for_all(settings.default_plan)
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
         signals = RedisStopSignals(redis, lambda turn_id: running.cancel(turn_id, STOP))
@@ -107,13 +114,15 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
             observer=metrics,
             announcer=announcer,
             signals=signals,
+            limits=limits,
         )
         stack.push_async_callback(running.aclose, 0)
         recovering = BackgroundTasks()
         recovering.start("recovery", recover_turns(turn))
         stack.push_async_callback(recovering.aclose, 0)
         follow = FollowDeps(turns=turns, log=log)
-        stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering)
+        branches = PostgresBranches(database)
+        stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering, limits=limits)
         accounts = PostgresAccounts(database)
         app = create_app(
             AppDeps(
@@ -134,10 +143,12 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
                 announcer=announcer,
             ),
             [
-                *completion_handlers(CompletionDeps(turn=turn, follow=follow, stateless=stateless)),
+                *completion_handlers(
+                    CompletionDeps(turn=turn, follow=follow, stateless=stateless, plan_of=plan_of)
+                ),
                 *turn_handlers(turn, follow, turns),
                 *live_update_handlers(RedisAnnouncements(redis, reader)),
-                *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=PostgresBranches(database))),
+                *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=branches, plan_of=plan_of)),
                 *summary_handlers(history),
             ],
         )
@@ -229,6 +240,16 @@ def _announcer(redis: Redis, stack: AsyncExitStack) -> RedisAnnouncer:
     stack.push_async_callback(writing.aclose, 0)
     stack.push_async_callback(announcer.drain, 1.0)
     return announcer
+
+
+def _limiter(redis: Redis, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
+    """The limits of all processes over this Redis; what has ended is told before the process ends."""
+    limiter = Limiter(SharedBuckets(RedisBuckets(redis, LEASE_S), metrics), LimitPolicy(), metrics)
+    serving = BackgroundTasks()
+    serving.start("limits", limiter.run())
+    stack.push_async_callback(serving.aclose, 0)
+    stack.push_async_callback(limiter.drain, 1.0)
+    return limiter
 
 
 def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:
