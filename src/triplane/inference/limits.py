@@ -221,11 +221,14 @@ class Limiter:
     async def _decided(self, taken: _Taken) -> Verdict:
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._waiting.append((taken, verdict))
-        if self._is_running:
-            self._work.set()
-        else:
-            await self._exchange()
-        return await verdict
+        try:
+            if self._is_running:
+                self._work.set()
+            else:
+                await self._exchange()
+            return await verdict
+        finally:
+            verdict.cancel()
 
     async def _exchange(self) -> None:
         """One round trip to the store."""
