@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
@@ -19,11 +20,10 @@ from triplane.domain.limits import Claim, Lease, Settlement, Verdict
 _PREFIX = "limits:"
 
 _EXCHANGE = """
+local returns, leaves, draws, limits, holder, lease = unpack(cmsgpack.unpack(ARGV[1]))
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local returns, leaves = tonumber(ARGV[1]), tonumber(ARGV[2])
-local draws, slots = tonumber(ARGV[3]), tonumber(ARGV[4])
-local arg, key = 4, 0
+local key = 0
 
 local function fill(name, full_at)
   local ms = math.ceil((full_at - now) * 1000)
@@ -31,56 +31,51 @@ local function fill(name, full_at)
   else redis.call('DEL', name) end
 end
 
-for i = 1, returns do
-  key, arg = key + 1, arg + 1
-  local full_at = math.max(now, tonumber(redis.call('GET', KEYS[key]) or now))
-  fill(KEYS[key], full_at - ARGV[arg])
+for i = 1, #returns do
+  local full_at = math.max(now, tonumber(redis.call('GET', KEYS[i]) or now))
+  fill(KEYS[i], full_at - returns[i])
 end
-for i = 1, leaves do
-  key, arg = key + 1, arg + 1
-  redis.call('ZREM', KEYS[key], ARGV[arg])
-end
-if draws + slots == 0 then return {1} end
+key = #returns
+for i = 1, #leaves do redis.call('ZREM', KEYS[key + i], leaves[i]) end
+key = key + #leaves
 
-local holder, lease = ARGV[arg + 1], tonumber(ARGV[arg + 2])
-arg = arg + 2
-local granted, full_at, counts = 1, {}, {}
-if draws > 0 then
-  local kept = redis.call('MGET', unpack(KEYS, key + 1, key + draws))
-  for i = 1, draws do
+local granted, full_at, counts, buckets = 1, {}, {}, #draws / 2
+if buckets > 0 then
+  local kept = redis.call('MGET', unpack(KEYS, key + 1, key + buckets))
+  for i = 1, buckets do
     full_at[i] = math.max(now, tonumber(kept[i] or now))
-    if full_at[i] + ARGV[arg + 2 * i - 1] - now > ARGV[arg + 2 * i] + 1e-6 then granted = 0 end
+    if full_at[i] + draws[2 * i - 1] - now > draws[2 * i] + 1e-6 then granted = 0 end
   end
 end
-for i = 1, slots do
-  local name = KEYS[key + draws + i]
+for i = 1, #limits do
+  local name = KEYS[key + buckets + i]
   redis.call('ZREMRANGEBYSCORE', name, '-inf', now)
   counts[i] = redis.call('ZCARD', name)
-  if counts[i] >= tonumber(ARGV[arg + 2 * draws + i]) then granted = 0 end
+  if counts[i] >= limits[i] then granted = 0 end
 end
 local answer = {granted}
-for i = 1, draws do
+for i = 1, buckets do
   if granted == 1 then
-    full_at[i] = full_at[i] + ARGV[arg + 2 * i - 1]
+    full_at[i] = full_at[i] + draws[2 * i - 1]
     fill(KEYS[key + i], full_at[i])
   end
   answer[#answer + 1] = math.ceil((full_at[i] - now) * 1000000)
 end
-for i = 1, slots do
-  local name = KEYS[key + draws + i]
+for i = 1, #limits do
+  local name = KEYS[key + buckets + i]
   if granted == 1 then
     redis.call('ZADD', name, now + lease, holder)
-    redis.call('PEXPIRE', name, lease * 1000)
+    redis.call('PEXPIRE', name, math.ceil(lease * 1000))
   end
   answer[#answer + 1] = counts[i] + granted
 end
 return answer
 """
-"""KEYS: buckets to put back into, slots to leave, then the claim's buckets and slots. ARGV: how many of each;
-the seconds that each bucket gets back; who leaves each slot; then, unless there is no claim, its holder, the
-seconds of its lease, for each bucket the seconds that the draw takes and those that a full bucket has, and
-the limit of each slot. Answers whether it was granted, the microseconds until each bucket is full, and how
-many hold each slot."""
+"""KEYS: buckets to put back into, slots to leave, then the claim's buckets and slots. ARGV: one list, packed
+because each argument costs more than all that is in it: the seconds that each bucket gets back; who leaves
+each slot; for each bucket the seconds that the draw takes and those that a full bucket has; the limit of each
+slot; the claim's holder; the seconds of its lease. Answers whether it was granted, the microseconds until
+each bucket is full, and how many hold each slot."""
 
 _RENEW = """
 local time = redis.call('TIME')
@@ -91,6 +86,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[1] * 1000)
 """KEYS: slots. ARGV: seconds of a lease, holders. A holder that Redis has lost is one again."""
 
 _SHA = {script: sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (_EXCHANGE, _RENEW)}
+
+_encoder = msgspec.msgpack.Encoder()
 
 _Call = tuple[str, list[str], list[Any]]
 """A script, its keys and its arguments."""
@@ -129,15 +126,15 @@ class RedisBuckets:
         names += [name for name, _ in leaves]
         names += [each.name for each in draws]
         names += [each.name for each in slots]
-        args: list[Any] = [len(returns), len(leaves), len(draws), len(slots)]
-        args += [each.amount / each.rate for each in returns]
-        args += [holder for _, holder in leaves]
-        if claim:
-            args += [claim.id, self._lease_s]
-            for draw in draws:
-                args += [draw.amount / draw.rate, draw.capacity / draw.rate]
-            args += [each.limit for each in slots]
-        return _EXCHANGE, [_PREFIX + name for name in names], args
+        packed = [
+            [each.amount / each.rate for each in returns],
+            [holder for _, holder in leaves],
+            [seconds for each in draws for seconds in (each.amount / each.rate, each.capacity / each.rate)],
+            [each.limit for each in slots],
+            claim.id if claim else "",
+            self._lease_s,
+        ]
+        return _EXCHANGE, [_PREFIX + name for name in names], [_encoder.encode(packed)]
 
     async def _run(self, calls: Sequence[_Call]) -> list[Any]:
         if not calls:
