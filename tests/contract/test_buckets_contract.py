@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -32,8 +32,6 @@ EXAMPLES = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-
-Result = TypeVar("Result")
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -239,7 +237,9 @@ TAKEN_SLOTS = st.sets(st.sampled_from(sorted(LIMIT)), max_size=2)
 class BucketMachine(RuleBasedStateMachine):
     """Claims and settlements in any order, beside a model in whole numbers."""
 
-    def __init__(self, buckets: Buckets, run: Callable[[Coroutine[Any, Any, Result]], Result]) -> None:
+    def __init__(
+        self, buckets: Buckets, run: Callable[[Coroutine[Any, Any, list[Verdict]]], list[Verdict]]
+    ) -> None:
         super().__init__()
         self.buckets, self.run, self.known = buckets, run, Known()
         self.prefix = new_id("tenant")

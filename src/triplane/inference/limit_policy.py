@@ -71,9 +71,11 @@ class LimitPolicy:
 def _rules(scope: Scope, name: str, limits: Limits) -> Iterator[Rule]:
     if figure := limits.requests_per_minute:
         rate = figure / MINUTE_S
-        yield Rule(scope, "requests", f"{name}:requests", figure, rate, max(1.0, rate * limits.burst_s))
+        yield Rule(
+            scope, "requests", f"{name}:requests", figure, rate, max(1.0, figure * limits.burst_s / MINUTE_S)
+        )
     if figure := limits.tokens_per_minute:
         rate = figure / MINUTE_S
-        yield Rule(scope, "tokens", f"{name}:tokens", figure, rate, rate * limits.burst_s)
+        yield Rule(scope, "tokens", f"{name}:tokens", figure, rate, figure * limits.burst_s / MINUTE_S)
     if limits.concurrent:
         yield Rule(scope, "concurrent", f"{name}:slots", limits.concurrent)

@@ -22,7 +22,8 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 """How long the store is left alone after it has failed; each failure in a row doubles it."""
 
-_UNSURE = 10_000
+_KEPT = 10_000
+"""How many slots that were left while the store was away are told to it afterwards; the others lapse."""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,29 +51,29 @@ class SharedBuckets:
         self._away_until = 0.0
         self._pause_s = 0.0
         self._decided_here: set[str] = set()
-        self._unsure: deque[Settlement] = deque(maxlen=_UNSURE)
+        self._to_leave: deque[Settlement] = deque(maxlen=_KEPT)
 
     async def exchange(self, claims: Sequence[Claim], settlements: Sequence[Settlement]) -> list[Verdict]:
         own = [each for each in settlements if each.id in self._decided_here]
         if own:
             self._decided_here -= {each.id for each in own}
             await self._own.exchange((), own)
-        # The shared slots of such a holder: a renewal may have taken them since the store came back.
-        others = [*self._unsure, *map(_slots_alone, own)]
-        others += [each for each in settlements if each not in own] if own else settlements
-        if not (claims or others):
+        # Their slots in the store too: a renewal may have taken them, or a claim whose answer was lost.
+        owed = [*self._to_leave, *_slots_alone(own)]
+        owed += [each for each in settlements if each not in own] if own else settlements
+        if not (claims or owed):
             return []
         if self._clock() >= self._away_until:
             try:
                 async with asyncio.timeout(ANSWER_WITHIN_S):
-                    verdicts = await self._shared.exchange(claims, others)
+                    verdicts = await self._shared.exchange(claims, owed)
             except (StoreUnavailable, TimeoutError) as error:
                 self._lost(error)
-                self._unsure += [_leaving(claim) for claim in claims if claim.slots]
             else:
                 self._found()
-                self._unsure.clear()
+                self._to_leave.clear()
                 return verdicts
+        self._to_leave = deque(_slots_alone(owed), maxlen=_KEPT)
         return await self._alone(claims)
 
     async def renew(self, leases: Sequence[Lease]) -> None:
@@ -92,9 +93,11 @@ class SharedBuckets:
             return []
         self._observer.limits_unshared(len(claims))
         verdicts = await self._own.exchange(claims, ())
-        self._decided_here |= {
-            claim.id for claim, verdict in zip(claims, verdicts, strict=True) if verdict.granted
-        }
+        for claim, verdict in zip(claims, verdicts, strict=True):
+            if verdict.granted:
+                self._decided_here.add(claim.id)
+            elif claim.slots:  # which the store may have given all the same
+                self._to_leave.append(_leaving(claim))
         return verdicts
 
     def _lost(self, error: Exception) -> None:
@@ -109,11 +112,14 @@ class SharedBuckets:
         self._pause_s = 0.0
 
 
-def _slots_alone(settlement: Settlement) -> Settlement:
-    return Settlement(id=settlement.id, tenant=settlement.tenant, returns=(), slots=settlement.slots)
+def _slots_alone(settlements: Sequence[Settlement]) -> list[Settlement]:
+    return [
+        Settlement(id=each.id, tenant=each.tenant, returns=(), slots=each.slots)
+        for each in settlements
+        if each.slots
+    ]
 
 
 def _leaving(claim: Claim) -> Settlement:
-    """For a claim that the store may have granted or not: its slots, if it has any, are free."""
     names = tuple(slots.name for slots in claim.slots)
     return Settlement(id=claim.id, tenant=claim.tenant, returns=(), slots=names)

@@ -272,7 +272,8 @@ async def test_openais_client_sees_a_rate_limit_error_and_its_headers(served: Se
             raw = await client.chat.completions.with_raw_response.create(**fields)
             assert raw.headers["x-ratelimit-remaining-requests"] == str(left)
             assert raw.parse().choices[0].message.content == "Hello"
-        for extra in ({}, {"stream": True}):
+        streamed: list[dict[str, Any]] = [{}, {"stream": True}]
+        for extra in streamed:
             with pytest.raises(RateLimitError) as refused:
                 await client.chat.completions.create(**fields, **extra)
             assert refused.value.code == "rate_limit_exceeded"
