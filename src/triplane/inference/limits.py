@@ -287,10 +287,11 @@ def _tightest(kind: LimitKind, rules: Sequence[Rule], verdict: Verdict) -> Quota
 
 
 def _sentence(rule: Rule, wait_s: float) -> str:
-    again = f"Try again in {math.ceil(wait_s)} s."
-    if rule.kind == "concurrent":
-        return f"{rule.limit} requests of {_WHOSE[rule.scope]} run already, the most at once. {again}"
-    return f"The limit of {rule.limit:,} {rule.kind} a minute for {_WHOSE[rule.scope]} is reached. {again}"
+    what = "requests at once" if rule.kind == "concurrent" else f"{rule.kind} a minute"
+    return (
+        f"The limit of {what} for {_WHOSE[rule.scope]}, {rule.limit:,}, is reached. "
+        f"Try again in {math.ceil(wait_s)} s."
+    )
 
 
 def _over_limit(rule: Rule, draw: Draw) -> OverLimit:

@@ -184,7 +184,7 @@ async def test_only_so_many_run_at_once_and_a_slot_is_free_when_one_ends(
             await asyncio.sleep(0.01)
     refused = await http.post(PATH, json=ask())
     assert refused.status_code == 429
-    assert "run already" in refused.json()["error"]["message"]
+    assert "requests at once" in refused.json()["error"]["message"]
     served.gateway.waits[2].set()
     assert [(await each).status_code for each in running] == [200, 200]
     assert (await http.post(PATH, json=ask())).status_code == 200

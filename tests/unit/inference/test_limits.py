@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis.crc import key_slot
 
 from limit_examples import FLOW, Counted, per_user
 from triplane.domain.completion import Flow
@@ -126,7 +127,7 @@ async def test_a_refusal_says_how_the_caller_stands_and_what_to_do() -> None:
         await scene.reserve(10)
     refusal = await scene.refused(10)
     assert refusal.retry_after_s == pytest.approx(30, abs=0.1)
-    assert "2 requests a minute for your account" in refusal.message
+    assert "requests a minute for your account, 2, is reached" in refusal.message
     assert refusal.limits
     assert refusal.limits.requests
     assert (refusal.limits.requests.limit, refusal.limits.requests.remaining) == (2, 0)
@@ -202,11 +203,21 @@ async def test_without_limits_nothing_is_asked_and_nothing_told() -> None:
     assert len(scene.buckets) == 0
 
 
+def test_all_keys_of_a_request_lie_on_one_node_of_a_cluster() -> None:
+    some = Limits(requests_per_minute=1, tokens_per_minute=1, concurrent=1)
+    plan = PlanLimits(requests_per_minute=1, per_key=some, per_organisation=some, per_model=some)
+    policy = LimitPolicy(plans={DEFAULT_PLAN: plan}, models={"model": some})
+    for flow in (FLOW, Flow()):
+        names = [rule.name for rule in policy.rules(flow, "model")]
+        assert len(set(names)) == len(names) > 9
+        assert len({key_slot(f"limits:{name}".encode()) for name in names}) == 1
+
+
 async def test_a_slot_is_held_until_the_reservation_ends() -> None:
     scene = Scene(per_user(concurrent=1))
     reservation = await scene.reserve()
     refusal = await scene.refused()
-    assert "1 requests of your account run already" in refusal.message
+    assert "requests at once for your account, 1, is reached" in refusal.message
     assert 1 <= refusal.retry_after_s <= LEASE_S
     reservation.settle(Usage())
     (await scene.reserve()).refund()
