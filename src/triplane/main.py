@@ -25,17 +25,22 @@ from triplane.adapters.postgres.pool import Database, open_database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnouncer
+from triplane.adapters.redis.buckets import RedisBuckets
 from triplane.adapters.redis.connection import check_redis, open_redis
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.adapters.redis.signals import RedisStopSignals
 from triplane.experience.web_app import WebApp
+from triplane.inference.buckets import LEASE_S
 from triplane.inference.catalogue import EMBEDDED, Catalogue, Model, Route, read_catalogue
 from triplane.inference.catalogue_file import follow_catalogue
 from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
+from triplane.inference.limits import Limiter
+from triplane.inference.shared_buckets import SharedBuckets
 from triplane.orchestration.accounts.api_keys import ApiKeys
+from triplane.orchestration.accounts.plans import one_plan_for_all
 from triplane.orchestration.accounts.sessions import Sessions
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.bff.app import create_app
@@ -84,6 +89,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
         reader = LogReader(redis)
         log, usage = RedisReplayLog(redis, reader), PostgresUsage(database)
         history = PostgresHistory(database)
+        limits, plan_of = _limiter(settings, redis, metrics, stack), one_plan_for_all(settings.default_plan)
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
         signals = RedisStopSignals(redis, lambda turn_id: running.cancel(turn_id, STOP))
@@ -106,13 +112,15 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
             observer=metrics,
             announcer=announcer,
             signals=signals,
+            limits=limits,
         )
         stack.push_async_callback(running.aclose, 0)
         recovering = BackgroundTasks()
         recovering.start("recovery", recover_turns(turn))
         stack.push_async_callback(recovering.aclose, 0)
         follow = FollowDeps(turns=turns, log=log)
-        stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering)
+        branches = PostgresBranches(database)
+        stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering, limits=limits)
         accounts = PostgresAccounts(database)
         app = create_app(
             AppDeps(
@@ -133,10 +141,12 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
                 announcer=announcer,
             ),
             [
-                *completion_handlers(CompletionDeps(turn=turn, follow=follow, stateless=stateless)),
+                *completion_handlers(
+                    CompletionDeps(turn=turn, follow=follow, stateless=stateless, plan_of=plan_of)
+                ),
                 *turn_handlers(turn, follow, turns),
                 *live_update_handlers(RedisAnnouncements(redis, reader)),
-                *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=PostgresBranches(database))),
+                *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=branches, plan_of=plan_of)),
                 *summary_handlers(history),
             ],
         )
@@ -230,23 +240,40 @@ def _announcer(redis: Redis, stack: AsyncExitStack) -> RedisAnnouncer:
     return announcer
 
 
+def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
+    """The limits of all processes over this Redis; what has ended is told before the process ends."""
+    policy = _catalogue(settings).limit_policy
+    limiter = Limiter(SharedBuckets(RedisBuckets(redis, LEASE_S), metrics), policy, metrics)
+    serving = BackgroundTasks()
+
+    async def reload(catalogue: Catalogue) -> None:
+        limiter.policy = catalogue.limit_policy
+
+    if settings.catalogue:
+        serving.start("catalogue", follow_catalogue(settings.catalogue, reload))
+    serving.start("limits", limiter.run())
+    stack.push_async_callback(serving.aclose, 0)
+    stack.push_async_callback(limiter.drain, 1.0)
+    return limiter
+
+
 def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:
     """The gateway, with its fleet looked after and its catalogue followed. Raises CatalogueError."""
     opener = EngineOpener(embedded_url=settings.engine.url, embedded_key=settings.engine.api_key)
-    file = settings.catalogue
-    catalogue = read_catalogue(file) if file else _catalogue_of(settings)
-    gateway = Gateway(catalogue, opener, observer=CompletionMetrics(metrics))
+    gateway = Gateway(_catalogue(settings), opener, observer=CompletionMetrics(metrics))
     stack.push_async_callback(gateway.close)
     watching = BackgroundTasks()
     watching.start("fleet", gateway.watch())
-    if file:
-        watching.start("catalogue", follow_catalogue(file, gateway.reload))
+    if settings.catalogue:
+        watching.start("catalogue", follow_catalogue(settings.catalogue, gateway.reload))
     stack.push_async_callback(watching.aclose, 0)
     return gateway
 
 
-def _catalogue_of(settings: Settings) -> Catalogue:
-    """The catalogue of a set-up without one: the engine that the settings name serves the only model."""
+def _catalogue(settings: Settings) -> Catalogue:
+    """The catalogue; of a set-up without one: the engine that the settings name serves the only model."""
+    if settings.catalogue:
+        return read_catalogue(settings.catalogue)
     wanted = settings.engine
     url = _required(wanted.url, "TRIPLANE_ENGINE_URL")
     if wanted.kind == "llama_cpp":

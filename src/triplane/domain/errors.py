@@ -9,6 +9,7 @@
     │   ├── Forbidden             known, but not allowed
     │   ├── NotFound              doesn't exist, or isn't yours: the two look the same
     │   ├── ModelNotFound         no such model
+    │   ├── OverLimit             needs more at once than a limit ever allows
     │   ├── Conflict              the thing changed meanwhile
     │   └── IdempotencyKeyReused  the same request id came with another body
     ├── Busy                  wait `retry_after_s`, then send the same again
@@ -26,6 +27,8 @@ status of each lives in one place, `orchestration/bff/errors.py`.
 """
 
 from typing import ClassVar
+
+from triplane.domain.limits import LimitState
 
 
 class TriplaneError(Exception):
@@ -80,6 +83,12 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class OverLimit(Refused):
+    """One request needs more than a full bucket holds: waiting doesn't help, so it isn't `Busy`."""
+
+    code = "request_over_limit"
+
+
 class Conflict(Refused):
     code = "conflict"
 
@@ -99,7 +108,20 @@ class Busy(TriplaneError):
 
 
 class RateLimited(Busy):
+    """`limits` is how the caller stands, if that is known."""
+
     code = "rate_limit_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float,
+        param: str | None = None,
+        limits: LimitState | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, param=param)
+        self.limits = limits
 
 
 class Overloaded(Busy):

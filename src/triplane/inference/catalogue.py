@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from triplane.domain.completion import ModelCard
+from triplane.domain.limits import DEFAULT_PLAN, Limits
 from triplane.domain.money import FREE, Price
+from triplane.inference.limit_policy import LimitPolicy, PlanLimits
 from triplane.inference.timeouts import Timeouts
 
 EMBEDDED = "embedded"
@@ -102,14 +104,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What clients ask for by the name that it stands under."""
+    """What clients ask for by the name that it stands under. `limits` are those of each organisation."""
 
     routes: Annotated[list[Tier], msgspec.Meta(min_length=1)]
     title: str | None = None
     description: str | None = None
     cascade: Cascade | None = None
     degrade: list[Step] = []
-    cache: bool = True
+    limits: Limits | None = None
 
     def route_names(self) -> Iterator[str]:
         """Every route that may serve it."""
@@ -119,9 +121,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             yield from [tier] if isinstance(tier, str) else tier
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Plan(PlanLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`weight` is its share of a busy engine beside the other plans'; `priority` goes to engines that know
-    priorities (a lower number first)."""
+    priorities (a lower number first). Its limits are those of `PlanLimits`."""
 
     weight: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     priority: int | None = None
@@ -140,7 +142,12 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def plan(self, name: str) -> Plan:
         """The plan of this name, or the default one: an unknown plan is no reason to refuse anybody."""
-        return self.plans.get(name) or self.plans.get("default") or Plan()
+        return self.plans.get(name) or self.plans.get(DEFAULT_PLAN) or Plan()
+
+    @property
+    def limit_policy(self) -> LimitPolicy:
+        models = {name: model.limits for name, model in self.models.items() if model.limits}
+        return LimitPolicy(plans=self.plans, models=models)
 
     def card(self, name: str) -> ModelCard:
         """What clients are told of a model: what its first routes can do, all of them."""

@@ -12,6 +12,7 @@ from triplane.orchestration.asks import AcceptedTurn, Outcome, started_event
 from triplane.orchestration.draft import Draft
 from triplane.orchestration.history import summary_due, summary_job
 from triplane.orchestration.history_ports import HotWindow, Window
+from triplane.orchestration.limiting import Reservation
 from triplane.orchestration.metering import usage_event
 from triplane.orchestration.ports import Completion, HeldTurn, Job, TurnResult, TurnStore
 from triplane.orchestration.titles import TitleJob
@@ -38,6 +39,13 @@ class Attempt:
     @property
     def usage(self) -> Usage:
         return self.completion.usage if self.completion else Usage()
+
+    def settle(self, reservation: Reservation) -> None:
+        """What was taken of the limits becomes what was used: nothing, if no engine took the request."""
+        if self.completion:
+            reservation.settle(self.usage)
+        else:
+            reservation.refund()
 
 
 def attempt_usage_id(held: HeldTurn) -> str:

@@ -18,7 +18,7 @@ from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
-from triplane.domain.completion import CompletionRequest, Message, Sampling, text_of
+from triplane.domain.completion import CompletionRequest, Flow, Message, Sampling, text_of
 from triplane.domain.conversation import OpenedTurn, Principal, StoredMessage, TurnRecord
 from triplane.domain.errors import Conflict, EngineUnavailable, InvalidRequest
 from triplane.domain.events import Delta, EngineEvent, Finished, FinishReason, LogEntry, Started, Usage
@@ -94,7 +94,7 @@ class Worker:
 
     async def go_on(self, turn_id: str, *texts: str) -> list[LogEntry]:
         self.gateway.events = events(*texts)
-        answered = await continue_turn(self.who, turn_id, 5, self.deps, self.branches)
+        answered = await continue_turn(self.who, turn_id, 5, Flow(), self.deps, self.branches)
         return await self.followed(turn_id, answered.log_position)
 
     async def followed(self, turn_id: str, after: int = 0) -> list[LogEntry]:
@@ -156,7 +156,7 @@ async def test_a_continuation_is_taken_over_and_each_attempt_billed_once(worker:
     worker.gateway.events = events(" a", " time")
     worker.gateway.waits[1 + pieces] = asyncio.Event()
     worker.gateway.called.clear()
-    answered = await continue_turn(worker.who, turn_id, 5, worker.deps, worker.branches)
+    answered = await continue_turn(worker.who, turn_id, 5, Flow(), worker.deps, worker.branches)
     await asyncio.wait_for(worker.gateway.called.wait(), END_S)
     if pieces:
         live = worker.deps.log.follow(worker.who.tenant_id, turn_id, answered.log_position)
@@ -216,7 +216,7 @@ async def test_a_continuation_that_fails_leaves_the_answer_to_be_continued_again
 async def test_only_one_of_two_continuations_goes_on(worker: Worker) -> None:
     turn_id = await worker.told()
     worker.gateway.waits[1] = asyncio.Event()
-    tries = (continue_turn(worker.who, turn_id, 5, worker.deps, worker.branches) for _ in range(2))
+    tries = (continue_turn(worker.who, turn_id, 5, Flow(), worker.deps, worker.branches) for _ in range(2))
     ended = await asyncio.gather(*tries, return_exceptions=True)
     worker.gateway.waits[1].set()
     assert sorted(isinstance(each, Conflict) for each in ended) == [False, True]
@@ -234,6 +234,7 @@ async def test_a_question_is_answered_again_with_the_same_prompt(worker: Worker)
         body_sha256=b"",
         model=None,
         sampling=Sampling(temperature=1.5),
+        flow=Flow(),
     )
 
     opened, _ = await regenerate_turn(another, worker.deps, worker.branches)
@@ -256,6 +257,7 @@ async def test_a_question_beside_a_second_answer_that_runs_becomes_a_branch(work
         body_sha256=b"",
         model=None,
         sampling=Sampling(),
+        flow=Flow(),
     )
     await regenerate_turn(another, worker.deps, worker.branches)
 

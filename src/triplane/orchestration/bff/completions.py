@@ -12,9 +12,10 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 
-from triplane.domain.completion import CompletionRequest, Message
+from triplane.domain.completion import CompletionRequest, Flow, Message
 from triplane.domain.errors import InvalidRequest, NotFound, UnsupportedParameter
 from triplane.domain.ids import is_id, new_id
+from triplane.orchestration.accounts.plans import PlanOf, everybody_default
 from triplane.orchestration.asks import Ask
 from triplane.orchestration.bff.answers import (
     Identity,
@@ -25,7 +26,9 @@ from triplane.orchestration.bff.answers import (
 from triplane.orchestration.bff.connection import unless_gone
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.event_stream import EventStream
+from triplane.orchestration.bff.flow import flow_of, prompt_affinity
 from triplane.orchestration.bff.request import StrictRequest
+from triplane.orchestration.bff.scope import set_limits
 from triplane.orchestration.bff.turn_answers import (
     STATUS_WAIT_S,
     Delivery,
@@ -41,7 +44,7 @@ from triplane.orchestration.bff.wire import (
     require_consistent,
 )
 from triplane.orchestration.following import FollowDeps
-from triplane.orchestration.stateless import StatelessCompletion, StatelessDeps
+from triplane.orchestration.stateless import StatelessDeps, start_completion
 from triplane.orchestration.turn import TurnDeps, accept_turn
 
 
@@ -50,6 +53,7 @@ class CompletionDeps:
     turn: TurnDeps
     follow: FollowDeps
     stateless: StatelessDeps
+    plan_of: PlanOf = everybody_default
 
 
 def completion_handlers(deps: CompletionDeps) -> list[HTTPRouteHandler]:
@@ -76,8 +80,11 @@ def completion_handlers(deps: CompletionDeps) -> list[HTTPRouteHandler]:
 async def _stateless(
     request: StrictRequest, body: ChatCompletionRequest, deps: CompletionDeps
 ) -> Response[Any]:
-    asked = _completion_request(request, body, parse_messages(body.messages))
-    completion = StatelessCompletion(request.principal, asked, deps.stateless)
+    messages, who = parse_messages(body.messages), request.principal
+    flow = flow_of(who, deps.plan_of, prompt_affinity(who, messages))
+    asked = _completion_request(request, body, messages, flow)
+    completion = await start_completion(who, asked, deps.stateless)
+    set_limits(request.scope, completion.limits)
     identity = Identity(
         id="chatcmpl-" + asked.request_id.removeprefix("req_"), created=int(time.time()), model=body.model
     )
@@ -96,14 +103,16 @@ async def _stateless(
 async def _turn(
     request: StrictRequest, body: ChatCompletionRequest, conversation_id: str, deps: CompletionDeps
 ) -> Response[Any]:
-    opened = await accept_turn(_ask(request, body, conversation_id), deps.turn)
+    flow = flow_of(request.principal, deps.plan_of, conversation_id)
+    opened = await accept_turn(_ask(request, body, conversation_id, flow), deps.turn)
+    set_limits(request.scope, opened.limits)
     identity = identity_of_turn(
         opened.turn_id, conversation_id, opened.message_id, body.model, opened.created_at
     )
     return await answer_with_turn(request, identity, Delivery.of(body), deps.follow)
 
 
-def _ask(request: StrictRequest, body: ChatCompletionRequest, conversation_id: str) -> Ask:
+def _ask(request: StrictRequest, body: ChatCompletionRequest, conversation_id: str, flow: Flow) -> Ask:
     if not is_id("conv", conversation_id):
         raise NotFound("There is no such conversation.", param="conversation_id")
     messages = parse_messages(body.messages)
@@ -128,7 +137,7 @@ def _ask(request: StrictRequest, body: ChatCompletionRequest, conversation_id: s
         conversation_id=conversation_id,
         request_id=idempotency_key(request, body.request_id) or new_id("req"),
         body_sha256=_digest(body),
-        template=_completion_request(request, body, new),
+        template=_completion_request(request, body, new, flow),
         system=system,
         parent_id=body.parent_id,
         expected_parent=body.expected_parent,
@@ -142,7 +151,7 @@ def _digest(body: ChatCompletionRequest) -> bytes:
 
 
 def _completion_request(
-    request: StrictRequest, body: ChatCompletionRequest, messages: list[Message]
+    request: StrictRequest, body: ChatCompletionRequest, messages: list[Message], flow: Flow
 ) -> CompletionRequest:
     return CompletionRequest(
         request_id=request.request_id,
@@ -155,4 +164,5 @@ def _completion_request(
         response_format=body.response_format,
         user=body.user,
         cache_salt=request.principal.tenant_id,
+        flow=flow,
     )

@@ -12,7 +12,7 @@ from litestar.openapi import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 
 from triplane.domain import errors
-from triplane.orchestration.bff.scope import request_id_of, set_error_code
+from triplane.orchestration.bff.scope import request_id_of, set_error_code, set_limits
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -116,6 +116,8 @@ def _respond(
 
 def _known(request: AnyRequest, error: errors.TriplaneError) -> Response[ErrorBody]:
     status = status_of(error)
+    if isinstance(error, errors.RateLimited):
+        set_limits(request.scope, error.limits)
     if status >= 500:
         log.warning("request failed", request_id=request_id_of(request.scope), code=error.code)
     return _respond(request, present_error(error), status, error_headers(error))
