@@ -7,7 +7,7 @@ import { Button } from "../../ui/Button";
 import { Icon } from "../../ui/Icon";
 import { useIsOnline } from "../../ui/media";
 import { Notice } from "../../ui/Notice";
-import { rememberNewConversation } from "../history/conversations";
+import { applyToConversations } from "../history/conversations";
 import { Announcer } from "./Announcer";
 import { warmUpMarkdown } from "./AssistantMessage";
 import { Composer, type ComposerHandle } from "./Composer";
@@ -123,7 +123,7 @@ function useBeginning(): Beginning {
       setProblem(null);
       try {
         const conversation = await createConversation();
-        rememberNewConversation(client, conversation);
+        applyToConversations(client, { type: "conversation.created", conversation_id: conversation.id });
         startEmpty(client, conversation.id);
         liveTurns.send(conversation.id, asked);
         if (location.pathname === "/") navigate(pathOf(conversation.id));
