@@ -3,7 +3,6 @@
 import { Problem, problemOf, unreachable } from "../protocol/client";
 import type { ActivityEvent } from "../protocol/wire";
 import { parseActivity } from "./activity";
-import { mayPass } from "./follow";
 import { backoffMs, readEvents } from "./reading";
 import type { SseEvent } from "./sse";
 
@@ -20,6 +19,8 @@ export interface ActivityWatcher {
   /** The server says no, and will say it again. */
   onRefused(problem: Problem): void;
 }
+
+const isRefusal = ({ status }: Problem): boolean => status >= 400 && status < 500 && status !== 429;
 
 export class ActivityStream {
   readonly #connection: ActivityConnection;
@@ -50,7 +51,7 @@ export class ActivityStream {
       } catch (error) {
         if (signal.aborted) return;
         const problem = error instanceof Problem ? error : unreachable();
-        if (!mayPass(problem)) return this.#watcher.onRefused(problem);
+        if (isRefusal(problem)) return this.#watcher.onRefused(problem);
         // The server couldn't keep events either.
         if (problem.status === 503) this.#hasGap = true;
       }

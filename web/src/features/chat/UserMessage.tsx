@@ -1,5 +1,6 @@
 import { type KeyboardEvent, memo, type ReactNode, useState } from "react";
 import { Button, IconButton } from "../../ui/Button";
+import { useMedia } from "../../ui/media";
 
 interface UserMessageProps {
   text: string;
@@ -41,6 +42,7 @@ interface EditorProps {
 
 function Editor({ text, onDone, onSend }: EditorProps) {
   const [edited, setEdited] = useState(text);
+  const isTouch = useMedia("(pointer: coarse)");
   const wanted = edited.trim();
   const canSend = wanted !== "" && wanted !== text;
 
@@ -52,7 +54,7 @@ function Editor({ text, onDone, onSend }: EditorProps) {
 
   function onKeyDown(event: KeyboardEvent) {
     if (event.nativeEvent.isComposing) return;
-    if (event.key === "Enter" && !event.shiftKey) {
+    if (event.key === "Enter" && !event.shiftKey && !isTouch) {
       event.preventDefault();
       send();
     } else if (event.key === "Escape") {
