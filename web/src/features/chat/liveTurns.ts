@@ -128,18 +128,21 @@ export class LiveTurns {
     if (!running || running.turn.isStopping || running.turn.phase === "refused") return;
     this.#change(conversationId, { isStopping: true });
     this.#showNow(conversationId);
-    void this.#sendStop(running.turn.state.turnId, conversationId);
+    void this.#sendStop(conversationId);
   }
 
-  /** Tells the server; while it can't be reached, for as long as the turn goes on here. */
-  async #sendStop(known: string | null, conversationId: string): Promise<void> {
-    for (let attempt = 0; this.#running.get(conversationId)?.turn.isStopping; attempt++) {
+  /** Tells the server; while it can't be reached or hasn't taken the turn in, for as long as the turn goes on here. */
+  async #sendStop(conversationId: string): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      const turn = this.#running.get(conversationId)?.turn;
+      if (!turn?.isStopping) return;
       try {
-        const source = this.#running.get(conversationId)?.turn;
-        const continued = source?.kind === "continue" ? source.sourceTurnId : null;
-        const turnId = known ?? continued ?? (await this.#hooks.findTurn(conversationId));
-        if (turnId !== null) await stopTurn(turnId); // else it is sent as soon as the stream names the turn
-        return;
+        // The stream of a turn that waits for the engine hasn't named it yet.
+        const turnId = turn.state.turnId ?? (await this.#hooks.findTurn(conversationId));
+        if (turnId !== null) {
+          await stopTurn(turnId);
+          return;
+        }
       } catch (error) {
         if (!(error instanceof Problem) || !mayPass(error)) return this.#change(conversationId, { isStopping: false });
       }
@@ -199,7 +202,6 @@ export class LiveTurns {
     if (state.messageId !== null) this.#keys.set(state.messageId, running.turn.key);
     if (!isAccepted) return;
     this.#hooks.onAccepted(running.turn);
-    if (running.turn.isStopping) void this.#sendStop(state.turnId, conversationId);
   }
 
   async #fail(conversationId: string, problem: Problem): Promise<void> {
