@@ -27,7 +27,7 @@ SEEN = """(seen) => {
     Object.defineProperty(document, 'visibilityState', {configurable: true, get: () => seen});
     document.dispatchEvent(new Event('visibilitychange'));
 }"""
-"""What a browser does when its tab goes behind another, or comes back. Chromium without a window never does."""
+"""What a browser does when its tab goes behind another and comes back; a headless one never does it."""
 
 
 def row_of(page: Page, path: str) -> Locator:

@@ -1,4 +1,4 @@
-"""What a person does with an answer that is there: go on with it, have it given again, ask otherwise, stop it."""
+"""What a person does about an answer: go on with it, have it given again, ask otherwise, stop it."""
 
 import re
 from typing import Any

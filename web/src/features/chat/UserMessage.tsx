@@ -64,16 +64,16 @@ function Editor({ text, onDone, onSend }: EditorProps) {
   }
 
   return (
-    <div className="rounded-3xl bg-bubble p-3">
+    <div className="rounded-3xl border border-line bg-bubble p-3 transition-[border-color] focus-within:border-accent">
       <textarea
         autoFocus
         aria-label="Edit message"
         value={edited}
-        rows={Math.min(10, edited.split("\n").length + 1)}
+        rows={Math.min(10, edited.split("\n").length)}
         onFocus={(event) => event.target.setSelectionRange(text.length, text.length)}
         onChange={(event) => setEdited(event.target.value)}
         onKeyDown={onKeyDown}
-        className="block w-full resize-none bg-transparent px-2 leading-relaxed outline-none"
+        className="field-sizing-content block max-h-60 w-full resize-none bg-transparent px-2 py-1 leading-relaxed outline-none"
       />
       <div className="mt-2 flex justify-end gap-2">
         <Button onClick={onDone}>Cancel</Button>
