@@ -39,7 +39,7 @@ export function Branches({ id, siblings, isDisabled, cameBy, onChoose }: Branche
   return (
     <span ref={group} role="group" aria-label="Versions" onKeyDown={onKeyDown} className="inline-flex items-center text-xs text-muted">
       <IconButton icon="back" label="Earlier version" {...arrow("earlier")} />
-      <span className="tabular-nums">
+      <span className="px-0.5 tabular-nums">
         {at + 1}/{siblings.length}
       </span>
       <IconButton icon="forth" label="Later version" {...arrow("later")} />
