@@ -54,6 +54,7 @@ async def test_the_sidebar_of_another_device_follows(open_page: OpenPage, width:
         await expect(row.get_by_role("img", name="Answering")).to_be_visible()
         await expect(row).to_contain_text("lighthouse")
         assert await rows_above(row) == 0
+        await answer_longer_than(one, 0)
         await stop(one)
         await expect(row.get_by_role("img", name="Answering")).to_have_count(0)
         await current_row(one).hover()
