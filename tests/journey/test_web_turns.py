@@ -205,3 +205,23 @@ async def test_a_stop_keeps_every_word_that_was_shown(open_page: OpenPage) -> No
         kept = await answers(page).inner_text()
         assert letters(kept).startswith(letters(shown))
         assert re.search(r"\w", kept)
+
+
+async def test_many_answers_at_once_leave_the_page_at_hand(open_page: OpenPage) -> None:
+    """A browser has six connections to a server, and answers that nobody looks at don't take them all."""
+    async with open_page() as page:
+        for count in range(1, 8):
+            await page.get_by_role("link", name="New chat").first.click()
+            await ask(page, f"{LONG} This is story {count}.")
+            await expect(page.get_by_role("img", name="Answering")).to_have_count(count)
+        await page.keyboard.press("Escape")
+        await expect(status(page)).to_contain_text("You stopped this answer")
+        rows = page.get_by_role("listitem").filter(has=page.get_by_role("img", name="Answering"))
+        while await rows.count():
+            await rows.last.get_by_role("link").click()
+            await expect(page.get_by_role("button", name="Stop answering")).to_be_visible()
+            await expect(messages(page).get_by_text("This is story")).to_be_visible()
+            before = await rows.count()
+            await page.get_by_role("button", name="Stop answering").click()
+            await expect(status(page)).to_contain_text("You stopped this answer")
+            await expect(rows).to_have_count(before - 1)

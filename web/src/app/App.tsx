@@ -2,7 +2,7 @@ import { MutationCache, QueryCache, QueryClient, QueryClientProvider, useQueryCl
 import { useState } from "react";
 import { writeDraft } from "../features/chat/drafts";
 import { LiveTurns } from "../features/chat/liveTurns";
-import { findGrowingTurn, hasNewMessages, refreshMessages } from "../features/chat/messages";
+import { findGrowingTurn, forgetMessages, hasNewMessages, refreshMessages } from "../features/chat/messages";
 import { findModel } from "../features/chat/models";
 import { LiveTurnsContext } from "../features/chat/useLiveTurn";
 import { refreshConversations } from "../features/history/conversations";
@@ -48,6 +48,7 @@ function createLiveTurns(client: QueryClient, activity: ActivityStream): LiveTur
       writeDraft(conversationId, "");
       return true;
     },
+    onLetGo: ({ conversationId }) => forgetMessages(client, conversationId),
     findModel: () => findModel(client),
     findTurn: (conversationId) => findGrowingTurn(conversationId),
   });
