@@ -51,7 +51,7 @@ ANSWER: list[EngineEvent] = [
 
 @dataclass(frozen=True)
 class Served:
-    """`url` has no path; `key` is the administrator's."""
+    """`url` has no path; `key` is the administrator's; `stopping` is set when a process is to stop."""
 
     url: str
     key: str
@@ -59,6 +59,7 @@ class Served:
     gateway: ScriptedGateway
     limits: Limiter
     metrics: Metrics
+    stopping: asyncio.Event
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {self.key}"})
@@ -94,6 +95,7 @@ async def serving_bff(
     gateway, usage = ScriptedGateway(ANSWER), PostgresUsage(database)
     log = RedisReplayLog(redis_client, reader)
     running, metering, listening = BackgroundTasks(), BackgroundTasks(), BackgroundTasks()
+    stopping = asyncio.Event()
     listening.start("reader", reader.run())
     listening.start("announcements", announcer.run())
     metrics = Metrics({})
@@ -124,13 +126,13 @@ async def serving_bff(
         extra_handlers=[
             *completion_handlers(CompletionDeps(turn=turn, follow=follow, stateless=stateless)),
             *turn_handlers(turn, follow, turns),
-            *live_update_handlers(RedisAnnouncements(redis_client, reader)),
+            *live_update_handlers(RedisAnnouncements(redis_client, reader), stopping),
             *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=PostgresBranches(database))),
             *summary_handlers(turn.history),
         ],
     )
     async with serving(http_app.build()) as url:
-        yield Served(url, await http_app.new_key(), http_app, gateway, limits, metrics)
+        yield Served(url, await http_app.new_key(), http_app, gateway, limits, metrics, stopping)
     await running.aclose(5)
     await metering.aclose(5)
     await listening.aclose(0)

@@ -72,8 +72,8 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
-    """The whole HTTP application, with everything behind it open.
+async def open_api(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[ASGIApp]:
+    """The whole HTTP application, with everything behind it open. `stopping` ends the streams without an end.
 
     Raises SettingsError, StoreUnavailable and MigrationError (a database that this program can't serve).
     """
@@ -145,7 +145,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
                     CompletionDeps(turn=turn, follow=follow, stateless=stateless, plan_of=plan_of)
                 ),
                 *turn_handlers(turn, follow, turns),
-                *live_update_handlers(RedisAnnouncements(redis, reader)),
+                *live_update_handlers(RedisAnnouncements(redis, reader), stopping),
                 *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=branches, plan_of=plan_of)),
                 *summary_handlers(history),
             ],
@@ -156,7 +156,8 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
 async def run_api(settings: Settings, listener: socket.socket) -> None:
     """Serve HTTP on an open socket until told to stop."""
     configure_logging(settings.log_level)
-    async with open_api(settings) as app:
+    stopping = asyncio.Event()
+    async with open_api(settings, stopping) as app:
         config = uvicorn.Config(
             app,
             loop="uvloop",
@@ -168,7 +169,19 @@ async def run_api(settings: Settings, listener: socket.socket) -> None:
             timeout_keep_alive=65,
             timeout_graceful_shutdown=int(GRACE_S),
         )
-        await uvicorn.Server(config).serve(sockets=[listener])
+        await _Server(config, stopping).serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Says that it stops before it waits for what still runs."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping.set()
+        await super().shutdown(sockets)
 
 
 async def run_worker(settings: Settings) -> None:

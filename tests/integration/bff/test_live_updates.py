@@ -189,6 +189,21 @@ async def test_a_device_that_missed_too_much_is_told_to_fetch_anew(client: httpx
         assert (await returned.next())["conversation_id"] == created
 
 
+async def test_a_process_that_is_to_stop_ends_the_streams_and_a_device_goes_on_elsewhere(
+    bff: Served, client: httpx.AsyncClient
+) -> None:
+    async with client.stream("GET", "/v1/events") as response:
+        lines = response.aiter_lines()
+        place = (await anext(lines)).removeprefix("id: ")
+        bff.stopping.set()
+        async with asyncio.timeout(5):
+            assert [line async for line in lines if line] == []  # an end, not a break
+    bff.stopping.clear()
+    async with device(client, place) as again:
+        created = (await client.post("/v1/conversations", json={})).json()["id"]
+        assert (await again.next())["conversation_id"] == created
+
+
 async def test_nobody_elses_turns_are_listed(
     bff: Served, client: httpx.AsyncClient, held: asyncio.Event, database: Database
 ) -> None:

@@ -1,6 +1,7 @@
 """`GET /v1/events`: what changes in a user's conversations, for each of their open devices."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from time import monotonic
 
@@ -21,7 +22,9 @@ _RESET = b'{"type":"reset"}'
 _encoder = msgspec.json.Encoder()
 
 
-def live_update_handlers(announcements: Announcements) -> list[HTTPRouteHandler]:
+def live_update_handlers(announcements: Announcements, stopping: asyncio.Event) -> list[HTTPRouteHandler]:
+    """`stopping` ends every stream: they have no end of their own that a process could wait for."""
+
     @get(
         "/v1/events",
         operation_id="followConversations",
@@ -34,14 +37,14 @@ def live_update_handlers(announcements: Announcements) -> list[HTTPRouteHandler]
         who = request.principal
         resumed = await announcements.resume(who, request.headers.get("last-event-id"))
         announced = announcements.follow(who, resumed.place)
-        return EventStream(_frames(resumed, announced), closing=announced)
+        return EventStream(_until(stopping, _frames(resumed, announced)), closing=announced)
 
     return [follow_conversations]
 
 
 async def _frames(
     resumed: Resumed, announced: AsyncGenerator[Announced | None, None]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """First where the stream begins, so that a device which is told nothing can resume from there too."""
     begun = monotonic()
     yield _frame(resumed.place, _RESET) if resumed.has_missed else f"id: {resumed.place}\n\n".encode()
@@ -51,6 +54,27 @@ async def _frames(
                 yield _frame(each.place, _encoder.encode(each.announcement))
             if monotonic() - begun > LIFETIME_S:
                 return
+
+
+async def _until(stopping: asyncio.Event, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(frames):
+        stopped = asyncio.ensure_future(stopping.wait())
+        coming: asyncio.Future[bytes] | None = None
+        try:
+            while True:
+                coming = asyncio.ensure_future(anext(frames))
+                await asyncio.wait((coming, stopped), return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    return
+                yield coming.result()
+        except StopAsyncIteration:
+            return
+        finally:
+            pending = [task for task in (coming, stopped) if task and not task.done()]
+            for task in pending:
+                task.cancel()
+            if pending:
+                await asyncio.wait(pending)
 
 
 def _frame(place: str, data: bytes) -> bytes:
