@@ -1,11 +1,13 @@
 """The end of a turn: its result, its bill, its job, stored before it is announced."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 import structlog
 
-from triplane.domain.conversation import Principal, StoredMessage, UsageEvent
+from triplane.domain.conversation import StoredMessage, UsageEvent
 from triplane.domain.errors import StoreUnavailable
 from triplane.domain.events import TurnEnded, Usage
 from triplane.orchestration.asks import AcceptedTurn, Outcome, started_event
@@ -18,8 +20,10 @@ from triplane.orchestration.titles import TitleJob
 
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 FINISH_RETRIES_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 20)
-"""Waits between the tries to store an answer while the database is away, in seconds."""
+"""Waits between the tries to store an answer, or its bill, while the database is away, in seconds."""
 
 
 class Attempt:
@@ -33,7 +37,6 @@ class Attempt:
         self.completion: Completion | None = None
         self.before: Window | None = None
         self.kept: Window | None = None
-        self.logged_usage = Usage()
 
     @property
     def usage(self) -> Usage:
@@ -128,7 +131,7 @@ async def finish_turn(
     who = accepted.ask.who
     window = _window_after(accepted, result, attempt.kept) if attempt.kept else None
     result = msgspec.structs.replace(result, jobs=_jobs(accepted, result, attempt, window))
-    if not await _write_until_stored(who, result, turns):
+    if not await until_stored(lambda: turns.finish(who, result), result.turn_id):
         return False
     if not draft.position and result.status == "stopped":
         draft.add(started_event(accepted))
@@ -159,15 +162,15 @@ def _jobs(accepted: AcceptedTurn, result: TurnResult, attempt: Attempt, window: 
     return jobs
 
 
-async def _write_until_stored(who: Principal, result: TurnResult, turns: TurnStore) -> bool:
-    """Finish the turn, patiently: an answer that was shown outlasts a restart of the database."""
+async def until_stored(write: Callable[[], Awaitable[T]], turn_id: str) -> T:
+    """Write, patiently: an answer that was shown, and what it cost, outlast a restart of the database."""
     for wait_s in FINISH_RETRIES_S:
         try:
-            return await turns.finish(who, result)
+            return await write()
         except StoreUnavailable:
-            _log.warning("turn not stored yet", turn_id=result.turn_id, retry_in_s=wait_s)
+            _log.warning("turn not stored yet", turn_id=turn_id, retry_in_s=wait_s)
             await asyncio.sleep(wait_s)
-    return await turns.finish(who, result)
+    return await write()
 
 
 def _window_after(accepted: AcceptedTurn, result: TurnResult, kept: Window) -> Window:

@@ -232,11 +232,23 @@ class ConversationStore(Protocol):
         ...
 
 
+class LoggedAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One owner's attempt as the log knows it: its last entry's position, and what it had cost by then."""
+
+    fence: int
+    position: int
+    usage: Usage
+
+
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
-    """What a log holds when it is taken over: its entries, and what the last attempt had cost by then."""
+    """What a log holds when it is taken over: its entries, and the attempts that wrote them."""
 
     entries: list[LogEntry]
-    usage: Usage
+    attempts: list[LoggedAttempt]
+
+    @property
+    def usage(self) -> Usage:
+        return sum((attempt.usage for attempt in self.attempts), Usage())
 
 
 class ReplayLog(Protocol):
@@ -275,6 +287,14 @@ class ReplayLog(Protocol):
 class UsageStore(Protocol):
     async def record(self, event: UsageEvent) -> None:
         """Append one usage event; the same id twice is one event."""
+        ...
+
+    async def record_attempt(self, event: UsageEvent) -> None:
+        """Append the event of an attempt whose turn another owner has, or will have, taken over.
+
+        That owner bills, under the same id, what the log has told it. If it was first, what this event has
+        beyond that becomes an event of its own.
+        """
         ...
 
 

@@ -17,7 +17,7 @@ from triplane.domain.errors import TriplaneError
 from triplane.domain.events import Delta, Finished, LogEntry, TurnError, TurnEvent, TurnStarted, Usage
 from triplane.orchestration.asks import STOPPED, AcceptedTurn, CountedAsk, Outcome, started_event
 from triplane.orchestration.ending import attempt_usage_id
-from triplane.orchestration.ports import HeldTurn, LapsedTurn, Recovered, ReplayLog
+from triplane.orchestration.ports import HeldTurn, LapsedTurn, LoggedAttempt, Recovered, ReplayLog
 from triplane.orchestration.turn import TurnDeps, generate_turn
 
 LOOK_EVERY_S = 1.0
@@ -62,7 +62,8 @@ async def _take_over(lapsed: LapsedTurn, deps: TurnDeps) -> None:
     deps.log.open(held.tenant_id, held.turn_id)
     recovered = await recovered_log(accepted, lapsed.content, lapsed.log_position, deps.log)
     entries = recovered.entries
-    await _bill(recovered.usage, lapsed, counted, deps)
+    for attempt in recovered.attempts:
+        await _bill(attempt, lapsed, counted, deps)
     accepted = msgspec.structs.replace(
         accepted,
         recovered=recovered,
@@ -76,11 +77,10 @@ async def recovered_log(accepted: AcceptedTurn, text: str, position: int, log: R
     """Take the log over, with what the turn's row has and it lacks, up to `position` at least."""
     recovered = await log.take_over(accepted.held)
     if missing := _missing(accepted, text, position, recovered.entries):
-        await log.append(accepted.held, missing, recovered.usage)
-    entries = [*recovered.entries, *missing]
-    goes_on = entries[-1].position > accepted.begins_after if entries else False
+        await log.append(accepted.held, missing, Usage())
     # What an attempt cost that came to its end was billed there.
-    return Recovered(entries=entries, usage=recovered.usage if goes_on else Usage())
+    attempts = [attempt for attempt in recovered.attempts if attempt.position > accepted.begins_after]
+    return Recovered(entries=[*recovered.entries, *missing], attempts=attempts)
 
 
 def _missing(accepted: AcceptedTurn, text: str, position: int, entries: list[LogEntry]) -> list[LogEntry]:
@@ -115,23 +115,21 @@ def _decided(
     return None
 
 
-async def _bill(usage: Usage, lapsed: LapsedTurn, counted: CountedAsk, deps: TurnDeps) -> None:
-    """What the last owner's attempt had cost; its id makes a second try at this the same event."""
-    if not usage.total_tokens:
+async def _bill(attempt: LoggedAttempt, lapsed: LapsedTurn, counted: CountedAsk, deps: TurnDeps) -> None:
+    """What an earlier owner's attempt had cost; its id makes a second try at this the same event."""
+    if not attempt.usage.total_tokens:
         return
     who, turn_id = counted.ask.who, lapsed.opened.turn_id
     await deps.usage.record(
         UsageEvent(
-            id=attempt_usage_id(
-                HeldTurn(tenant_id=who.tenant_id, turn_id=turn_id, fence=lapsed.opened.fence - 1)
-            ),
+            id=attempt_usage_id(HeldTurn(tenant_id=who.tenant_id, turn_id=turn_id, fence=attempt.fence)),
             tenant_id=who.tenant_id,
             user_id=who.user_id,
             api_key_id=who.api_key_id,
             request_id=counted.ask.template.request_id,
             model=counted.card.id,
             engine="taken over",
-            usage=usage,
+            usage=attempt.usage,
             conversation_id=counted.ask.conversation_id,
             turn_id=turn_id,
         )

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.domain.events import LogEntry, TurnEnded, TurnEvent, Usage
-from triplane.orchestration.ports import HeldTurn, Recovered
+from triplane.orchestration.ports import HeldTurn, LoggedAttempt, Recovered
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +31,9 @@ KEPT_S = 3600
 
 _EVENT = b"e"
 _USAGE = b"u"
+_FENCE = b"f"
+"""An entry's event, what its owner's attempt had cost by then, and that owner's fence."""
+
 _QUIET_S = 2.0
 """How long a follower of another process's turn waits for news before its row is asked."""
 
@@ -44,7 +47,7 @@ if newest[1] then last = tonumber(string.match(newest[1][1], '^%d+')) end
 if last < tonumber(ARGV[2]) then return last end
 for i = 5, #ARGV, 2 do
   if tonumber(ARGV[i]) > last then
-    redis.call('XADD', KEYS[1], ARGV[i] .. '-0', 'e', ARGV[i + 1], 'u', ARGV[4])
+    redis.call('XADD', KEYS[1], ARGV[i] .. '-0', 'e', ARGV[i + 1], 'u', ARGV[4], 'f', ARGV[1])
   end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[3])
@@ -124,19 +127,20 @@ class RedisReplayLog:
     async def take_over(self, held: HeldTurn) -> Recovered:
         """Raise the fence, then read all there is. An empty log if Redis can't be reached."""
         entries: list[LogEntry] = []
-        usage = Usage()
+        attempts: dict[int, LoggedAttempt] = {}
         try:
-            await self._store(held, [], usage, 0)
+            await self._store(held, [], Usage(), 0)
             rows = await self._redis.xrange(_key(held.tenant_id, held.turn_id))
         except (RedisError, OSError) as error:
             _log.warning("replay log not read", turn_id=held.turn_id, reason=type(error).__name__)
             rows = []
         for row in cast(list[tuple[bytes, dict[bytes, bytes]]], rows):
             entries.append(_entry(*row))
-            usage = _usage_decoder.decode(row[1][_USAGE])
+            attempt = _attempt(entries[-1].position, row[1])
+            attempts[attempt.fence] = attempt
         if tail := self._tails.get(held.turn_id):
             tail.extend(entries)
-        return Recovered(entries=entries, usage=usage)
+        return Recovered(entries=entries, attempts=list(attempts.values()))
 
     async def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
         """Entries behind `after`; ends after `TurnEnded`, or when nothing more comes for a while."""
@@ -181,6 +185,13 @@ def _last(tail: _Tail | None, entries: Sequence[LogEntry]) -> int:
 
 def _entry(position: bytes, fields: dict[bytes, bytes]) -> LogEntry:
     return LogEntry(position=int(position.split(b"-")[0]), event=_decoder.decode(fields[_EVENT]))
+
+
+def _attempt(position: int, fields: dict[bytes, bytes]) -> LoggedAttempt:
+    """The attempt that wrote an entry, as far as it had come."""
+    return LoggedAttempt(
+        fence=int(fields[_FENCE]), position=position, usage=_usage_decoder.decode(fields[_USAGE])
+    )
 
 
 def _key(tenant_id: str, turn_id: str) -> str:

@@ -1,5 +1,6 @@
 """`GET /v1/events`: what changes in a user's conversations, for each of their open devices."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from time import monotonic
@@ -21,7 +22,9 @@ _RESET = b'{"type":"reset"}'
 _encoder = msgspec.json.Encoder()
 
 
-def live_update_handlers(announcements: Announcements) -> list[HTTPRouteHandler]:
+def live_update_handlers(
+    announcements: Announcements, leaving: "asyncio.Future[None]"
+) -> list[HTTPRouteHandler]:
     @get(
         "/v1/events",
         operation_id="followConversations",
@@ -34,7 +37,7 @@ def live_update_handlers(announcements: Announcements) -> list[HTTPRouteHandler]
         who = request.principal
         resumed = await announcements.resume(who, request.headers.get("last-event-id"))
         announced = announcements.follow(who, resumed.place)
-        return EventStream(_frames(resumed, announced), closing=announced)
+        return EventStream(_frames(resumed, announced), closing=announced, leaving=leaving)
 
     return [follow_conversations]
 
