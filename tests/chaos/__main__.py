@@ -29,7 +29,14 @@ def main() -> int:
     seed = int(os.environ.get("CHAOS_SEED") or secrets.randbits(32))
     turns = int(os.environ.get("CHAOS_TURNS") or 320)
     plan = Plan(
-        seed=seed, turns=turns, people=24, workers=3, fault_every_s=(0.5, 3.0), engine_dies=True, most_s=3600
+        seed=seed,
+        turns=turns,
+        people=24,
+        workers=3,
+        fault_every_s=(0.5, 3.0),
+        longest_pause_s=9.0,
+        engine_dies=True,
+        most_s=3600,
     )
     model_file = pull("smollm2", models_dir(), lambda _done, _total: None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it ends what it has started
