@@ -148,10 +148,9 @@ async def run_api(settings: Settings, listener: socket.socket) -> None:
     """Serve HTTP on an open socket until told to stop, also while it starts."""
     configure_logging(settings.log_level)
     leaving = asyncio.get_running_loop().create_future()
-    async with AsyncExitStack() as stack:
-        with cancelled_by_signals():
-            app = await stack.enter_async_context(open_api(settings, leaving))
-        await serve_http(app, listener, leaving, GRACE_S)
+    with cancelled_by_signals(leaving):
+        async with open_api(settings, leaving) as app:
+            await serve_http(app, listener, leaving, GRACE_S)
 
 
 async def run_worker(settings: Settings) -> None:

@@ -80,6 +80,8 @@ class Part:
             await asyncio.to_thread(process.wait, STOP_S)
         except subprocess.TimeoutExpired:
             self.overdue += 1
+            self.signal(signal.SIGABRT)  # it writes to its log where it hangs
+            await asyncio.sleep(1)
             process.kill()
             await asyncio.to_thread(process.wait, STOP_S)
 
@@ -170,6 +172,7 @@ class Cluster:
         self.engine_url = f"http://127.0.0.1:{port}"
         self.engine_key = secrets.token_urlsafe(16)
         environment = app_environment(folder, self.database_url, self.redis.server.url) | {
+            "PYTHONFAULTHANDLER": "1",
             "TRIPLANE_ENGINE_KIND": "llama_cpp",
             "TRIPLANE_ENGINE_URL": f"{self.engine_url}/v1",
             "TRIPLANE_ENGINE_API_KEY": self.engine_key,

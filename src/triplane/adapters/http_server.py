@@ -15,19 +15,25 @@ ASGIApplication = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 @contextmanager
-def cancelled_by_signals() -> Iterator[None]:
-    """A signal to end cancels this task. Behind the block the process is deaf to it until `serve_http`."""
+def cancelled_by_signals(leaving: "asyncio.Future[None]") -> Iterator[None]:
+    """A signal to end cancels this task, until `leaving` is done; `serve_http` has an end of its own.
+
+    uvicorn catches these signals while it serves, and then raises them again: what comes after must run.
+    The handlers are Python's and not the loop's, which would forget a signal that comes while it is blocked.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, task.cancel)
+
+    def tell(*_: object) -> None:
+        if not leaving.done():
+            loop.call_soon_threadsafe(task.cancel)
+
+    before = {number: signal.signal(number, tell) for number in STOP_SIGNALS}
     try:
         yield
     finally:
-        for number in STOP_SIGNALS:
-            loop.remove_signal_handler(number)
-            # uvicorn ends on these by itself, and then raises them again: what comes after it must run.
-            signal.signal(number, lambda *_: None)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def serve_http(

@@ -1,29 +1,19 @@
 """The end of a turn: its result, its bill, its job, stored before it is announced."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
 import msgspec
 import structlog
 
 from triplane.domain.conversation import StoredMessage, UsageEvent
-from triplane.domain.errors import StoreUnavailable
 from triplane.domain.events import TurnEnded, Usage
 from triplane.orchestration.asks import AcceptedTurn, Outcome, started_event
 from triplane.orchestration.draft import Draft
 from triplane.orchestration.history import summary_due, summary_job
 from triplane.orchestration.history_ports import HotWindow, Window
-from triplane.orchestration.metering import usage_event
+from triplane.orchestration.metering import until_stored, usage_event
 from triplane.orchestration.ports import Completion, HeldTurn, Job, TurnResult, TurnStore
 from triplane.orchestration.titles import TitleJob
 
 _log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
-
-FINISH_RETRIES_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 20)
-"""Waits between the tries to store an answer, or its bill, while the database is away, in seconds."""
 
 
 class Attempt:
@@ -131,7 +121,7 @@ async def finish_turn(
     who = accepted.ask.who
     window = _window_after(accepted, result, attempt.kept) if attempt.kept else None
     result = msgspec.structs.replace(result, jobs=_jobs(accepted, result, attempt, window))
-    if not await until_stored(lambda: turns.finish(who, result), result.turn_id):
+    if not await until_stored(lambda: turns.finish(who, result)):
         return False
     if not draft.position and result.status == "stopped":
         draft.add(started_event(accepted))
@@ -160,17 +150,6 @@ def _jobs(accepted: AcceptedTurn, result: TurnResult, attempt: Attempt, window: 
             model = accepted.counted.card.id
             jobs.append(summary_job(accepted.ask.who, result.conversation_id, model, due))
     return jobs
-
-
-async def until_stored(write: Callable[[], Awaitable[T]], turn_id: str) -> T:
-    """Write, patiently: an answer that was shown, and what it cost, outlast a restart of the database."""
-    for wait_s in FINISH_RETRIES_S:
-        try:
-            return await write()
-        except StoreUnavailable:
-            _log.warning("turn not stored yet", turn_id=turn_id, retry_in_s=wait_s)
-            await asyncio.sleep(wait_s)
-    return await write()
 
 
 def _window_after(accepted: AcceptedTurn, result: TurnResult, kept: Window) -> Window:

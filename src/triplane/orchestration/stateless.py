@@ -9,7 +9,7 @@ from triplane.domain.conversation import Principal
 from triplane.domain.errors import TriplaneError
 from triplane.domain.events import EngineEvent, Failed
 from triplane.orchestration.background import BackgroundTasks
-from triplane.orchestration.metering import usage_event
+from triplane.orchestration.metering import record_usage, usage_event
 from triplane.orchestration.ports import Completion, Gateway, UsageStore
 
 
@@ -64,4 +64,4 @@ class StatelessCompletion:
             return
         completion = self._opening.result()
         await completion.aclose()
-        await self._deps.usage.record(usage_event(self._who, self._request, completion))
+        await record_usage(usage_event(self._who, self._request, completion), self._deps.usage)

@@ -48,9 +48,10 @@ from triplane.orchestration.asks import (
 )
 from triplane.orchestration.background import BackgroundTasks, to_the_end
 from triplane.orchestration.draft import Draft, Interruption
-from triplane.orchestration.ending import Attempt, bill, finish_turn, turn_result, until_stored
+from triplane.orchestration.ending import Attempt, bill, finish_turn, turn_result
 from triplane.orchestration.history import fit_window, read_window
 from triplane.orchestration.history_ports import HistoryStore, HotWindow
+from triplane.orchestration.metering import until_stored
 from triplane.orchestration.ports import (
     Completion,
     ConversationStore,
@@ -259,7 +260,7 @@ async def _hand_over(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, dep
 async def _lose(accepted: AcceptedTurn, attempt: Attempt, deps: TurnDeps) -> None:
     """The turn has a newer owner, which bills what the log knows: the rest is known only here."""
     _log.info("turn lost to a newer owner", turn_id=accepted.held.turn_id)
-    await until_stored(lambda: _bill(accepted, attempt, deps), accepted.held.turn_id)
+    await until_stored(lambda: _bill(accepted, attempt, deps))
 
 
 async def _bill(accepted: AcceptedTurn, attempt: Attempt, deps: TurnDeps) -> None:
