@@ -19,25 +19,27 @@ _HEAD = """# The crash suite
 concurrent clients that stream, reconnect, hang up, stop, ask twice, ask again, continue, regenerate and edit,
 while processes are killed (`kill -9`), paused and rolled at random instants. What ends is started again, as a
 service manager does. `make test` has a run of half a minute in which the engine lives. `CHAOS_SEED` and
-`CHAOS_TURNS` choose another run; the same seed gives the same clients and faults, though not the same instants.
+`CHAOS_TURNS` choose another run; the same seed gives the same clients and faults, not the same instants.
 
 ## How it is read
 
 All that clients were shown is held against what is stored. A violation is any of these:
 
-- text that was shown and isn't stored, came twice or out of order, or an end that was told otherwise than stored;
+- text that was shown and isn't stored, came twice or out of order, or an end that was told and isn't the stored
+  one;
 - `seq` with a gap, a message without its parent, an edit or another answer in a wrong place;
 - two turns for one request id, a turn that runs for ever, a client that never came to an end;
 - more bills of a turn than it had owners, or a turn that says more tokens than its bills;
 - tokens billed beyond what the engine counted. This is exact while the engine lives; one that is killed takes
   its count of what ran in it along, four answers at most;
 - tokens computed beyond what is billed, but for what no process could know: of an attempt that another owner
-  had to go on with, what its process had not written when it was killed (of a title, all of it); and of an
-  answer that was cut off, the tokens that the engine computed before it noticed (two on an idle machine);
+  went on with, what its process hadn't written when it was killed, at most what the attempt was still allowed (of
+  a title, all of it); and of an answer that was cut off, the tokens that the engine computed before it noticed
+  (two on an idle machine, twelve are let pass);
 - a process that ended by itself, or that was told to end and didn't within half a minute.
 
-What isn't one: a turn that `failed` because its engine was killed before the first token, and a request that is
-refused for as long as a store or the engine is away. The report counts them.
+What isn't one: a turn that `failed` because its engine was killed before the first token, and a request that
+is refused for as long as a store or the engine is away. The report counts them.
 
 ## The last run
 

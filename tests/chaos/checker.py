@@ -135,16 +135,27 @@ def check_total(stored: Stored, counted: int, engine_deaths: int, job_worker_dea
     Nothing may be billed that the engine didn't compute; one that dies hasn't counted what ran in it, so only
     a run in which it lives is strict there. The other way round some is lost with a process that is killed:
     of an attempt that another owner went on with, what wasn't written yet, which may be all that the attempt
-    was allowed if the store was away too; and of each answer that was cut off, what nobody has read.
+    was still allowed if the store was away too; and of each answer that was cut off, what nobody has read.
     """
     billed = sum(bill.completion_tokens for bill in stored.bills)
-    lost_attempts = sum(turn.fence - 1 for turn in stored.turns.values())
     cut_off = sum(turn.state != "complete" for turn in stored.turns.values())
-    lost = lost_attempts * MOST_TOKENS + job_worker_deaths * TITLES_AT_ONCE * TITLE_TOKENS
+    lost = _left_to_compute(stored) + job_worker_deaths * TITLES_AT_ONCE * TITLE_TOKENS
     if billed > counted + engine_deaths * PARALLEL * MOST_TOKENS:
         yield f"{billed} tokens were billed, and the engine counted {counted}"
     if counted > billed + lost + cut_off * UNREAD_TOKENS:
         yield f"{counted} tokens were computed, and {billed} billed"
+
+
+def _left_to_compute(stored: Stored) -> int:
+    """What all attempts but each turn's last had still been allowed when they were billed."""
+    billed: Counter[str] = Counter()
+    for bill in stored.bills:
+        billed[bill.id.removesuffix("_rest")] += bill.completion_tokens
+    return sum(
+        max(0, MOST_TOKENS - billed[f"usage_{turn.id.removeprefix('turn_')}_{fence}"])
+        for turn in stored.turns.values()
+        for fence in range(1, turn.fence)
+    )
 
 
 def _check_turn(turn: Turn, stored: Stored) -> Iterable[str]:
