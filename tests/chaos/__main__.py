@@ -25,17 +25,16 @@ service manager does. `make test` has a run of half a minute in which the engine
 
 All that clients were shown is held against what is stored. A violation is any of these:
 
-- text that was shown and isn't stored, came twice or out of order, or an end that was told and isn't the stored
-  one;
+- text that was shown and isn't stored, came twice or out of order, or an end told otherwise than it is stored;
 - `seq` with a gap, a message without its parent, an edit or another answer in a wrong place;
 - two turns for one request id, a turn that runs for ever, a client that never came to an end;
 - more bills of a turn than it had owners, or a turn that says more tokens than its bills;
 - tokens billed beyond what the engine counted. This is exact while the engine lives; one that is killed takes
   its count of what ran in it along, four answers at most;
 - tokens computed beyond what is billed, but for what no process could know: of an attempt that another owner
-  went on with, what its process hadn't written when it was killed, at most what the attempt was still allowed (of
-  a title, all of it); and of an answer that was cut off, the tokens that the engine computed before it noticed
-  (two on an idle machine, twelve are let pass);
+  went on with, what its process hadn't written when it was killed, at most what the attempt was still allowed
+  (of a title, all of it); and of an answer that was cut off, what the engine computed before it noticed (two
+  tokens on an idle machine, twelve are let pass);
 - a process that ended by itself, or that was told to end and didn't within half a minute.
 
 What isn't one: a turn that `failed` because its engine was killed before the first token, and a request that

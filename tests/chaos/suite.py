@@ -24,7 +24,7 @@ REPLAYS_AT_ONCE = 16
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """`people` take `turns` between them, or as many as can be begun in `most_s` seconds; some share a
-    conversation."""
+    conversation. No fault comes later than that either."""
 
     seed: int
     turns: int
@@ -95,7 +95,7 @@ async def run(plan: Plan, model_file: Path, say: Callable[[str], None] = print) 
 
 
 async def _live(plan: Plan, cluster: Cluster, faults: Faults, http: aiohttp.ClientSession) -> list[Turn]:
-    """All turns, with faults from the first to the last."""
+    """All turns, with faults while they run."""
     urls = [worker.url for worker in cluster.workers]
     places = [await new_conversation(http, urls[0]) for _ in range(max(1, plan.people * 2 // 3))]
     left, until = iter(range(plan.turns)), time.monotonic() + plan.most_s
@@ -111,6 +111,7 @@ async def _live(plan: Plan, cluster: Cluster, faults: Faults, http: aiohttp.Clie
 
     async with asyncio.TaskGroup() as both:
         both.create_task(faults.run())
+        asyncio.get_running_loop().call_later(plan.most_s, faults.enough.set)
         async with asyncio.TaskGroup() as people:
             for number in range(plan.people):
                 people.create_task(live(number))
