@@ -25,7 +25,7 @@ service manager does. `make test` has a run of half a minute in which the engine
 
 All that clients were shown is held against what is stored. A violation is any of these:
 
-- text that was shown and isn't stored, came twice or out of order, or an end told otherwise than it is stored;
+- text that was shown and isn't stored, came twice or out of order, or an end told otherwise than it is kept;
 - `seq` with a gap, a message without its parent, an edit or another answer in a wrong place;
 - two turns for one request id, a turn that runs for ever, a client that never came to an end;
 - more bills of a turn than it had owners, or a turn that says more tokens than its bills;
