@@ -12,7 +12,7 @@ from triplane.domain.errors import StoreUnavailable
 from triplane.domain.ids import new_id
 from triplane.orchestration.ports import Completion, UsageStore
 
-RETRIES_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 20)
+RETRIES_S = (0.1, 0.2, 0.5, 1.0, *(2.0,) * 29)
 """Waits between the tries to store an answer, or its bill, while the database is away, in seconds."""
 
 _log = structlog.get_logger(__name__)
