@@ -290,6 +290,10 @@ class MemoryLog:
             self._grown.notify_all()
         return True
 
+    async def rewrite(self, held: HeldTurn, entries: Sequence[LogEntry]) -> bool:
+        self.entries[held.turn_id].clear()
+        return await self.append(held, entries, Usage())
+
     async def take_over(self, held: HeldTurn) -> Recovered:
         self.fence = held.fence
         return Recovered(entries=list(self.entries.get(held.turn_id, [])), attempts=list(self.attempts))
@@ -302,7 +306,7 @@ class MemoryLog:
     async def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
         entries, last = self.entries.get(turn_id, []), after
         while True:
-            for entry in entries[last:]:
+            for entry in [each for each in entries if each.position > last]:
                 last = entry.position
                 yield entry
                 if isinstance(entry.event, TurnEnded):
@@ -310,7 +314,11 @@ class MemoryLog:
             if turn_id not in self.entries:
                 return
             async with self._grown:
-                await self._grown.wait_for(_longer_than(entries, last))
+                await self._grown.wait_for(_reaches_beyond(entries, last))
+
+
+def _reaches_beyond(entries: list[LogEntry], position: int) -> Callable[[], bool]:
+    return lambda: bool(entries) and entries[-1].position > position
 
 
 def _longer_than(entries: list[LogEntry], length: int) -> Callable[[], bool]:

@@ -68,7 +68,7 @@ def _changed(first: Sampling, changes: Sampling) -> Sampling:
 async def continue_turn(
     who: Principal, turn_id: str, max_tokens: int | None, deps: TurnDeps, branches: BranchStore
 ) -> AnsweredTurn:
-    """Go on with an ended answer, in place; what is new follows its `log_position`.
+    """Go on with an ended answer, in place; what is new follows the `log_position` that is returned.
 
     Raises NotFound, Conflict (it runs, is finished or has been answered), InvalidRequest (it can't be
     continued), and what counting raises; nothing has been written then.
@@ -88,7 +88,7 @@ async def continue_turn(
     recovered = await recovered_log(accepted, answered.text, answered.log_position, deps.log)
     accepted = msgspec.structs.replace(accepted, recovered=recovered)
     deps.running.start(turn_id, generate_turn(accepted, deps))
-    return answered
+    return msgspec.structs.replace(answered, log_position=recovered.entries[-1].position)
 
 
 def _require_unfinished(answered: AnsweredTurn) -> None:

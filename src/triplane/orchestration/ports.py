@@ -241,10 +241,14 @@ class LoggedAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
-    """What a log holds when it is taken over: its entries, and the attempts that wrote them."""
+    """What a log holds when it is taken over: its entries, and the attempts that wrote them.
+
+    Without `is_read` its store couldn't be asked, and may hold whatever it likes.
+    """
 
     entries: list[LogEntry]
     attempts: list[LoggedAttempt]
+    is_read: bool = True
 
     @property
     def usage(self) -> Usage:
@@ -274,6 +278,13 @@ class ReplayLog(Protocol):
 
     async def take_over(self, held: HeldTurn) -> Recovered:
         """Shut out earlier owners, and read what they have written."""
+        ...
+
+    async def rewrite(self, held: HeldTurn, entries: Sequence[LogEntry]) -> bool:
+        """As `append`, but in place of all that the log holds, once its store can be reached.
+
+        Who has read the old log meets a gap in the positions behind it.
+        """
         ...
 
     def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
