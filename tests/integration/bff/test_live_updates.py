@@ -68,6 +68,12 @@ class Device:
                     return event
         raise AssertionError("the stream has ended")
 
+    async def rest(self) -> AsyncIterator[dict[str, Any]]:
+        """What comes until the stream has ended whole."""
+        async for line in self._lines:
+            if line.startswith("data: "):
+                yield json.loads(line[6:])
+
     async def position(self) -> None:
         """Read where the stream begins."""
         async with asyncio.timeout(10):
@@ -189,21 +195,6 @@ async def test_a_device_that_missed_too_much_is_told_to_fetch_anew(client: httpx
         assert (await returned.next())["conversation_id"] == created
 
 
-async def test_a_process_that_is_to_stop_ends_the_streams_and_a_device_goes_on_elsewhere(
-    bff: Served, client: httpx.AsyncClient
-) -> None:
-    async with client.stream("GET", "/v1/events") as response:
-        lines = response.aiter_lines()
-        place = (await anext(lines)).removeprefix("id: ")
-        bff.stopping.set()
-        async with asyncio.timeout(5):
-            assert [line async for line in lines if line] == []  # an end, not a break
-    bff.stopping.clear()
-    async with device(client, place) as again:
-        created = (await client.post("/v1/conversations", json={})).json()["id"]
-        assert (await again.next())["conversation_id"] == created
-
-
 async def test_nobody_elses_turns_are_listed(
     bff: Served, client: httpx.AsyncClient, held: asyncio.Event, database: Database
 ) -> None:
@@ -216,3 +207,18 @@ async def test_nobody_elses_turns_are_listed(
         missing = await other.get("/v1/turns", params={"state": "running", "after": turn["id"]})
         assert missing.status_code == 404
     held.set()
+
+
+async def test_who_follows_is_let_go_when_the_process_leaves_and_goes_on_elsewhere(
+    bff: Served, client: httpx.AsyncClient, held: asyncio.Event
+) -> None:
+    turn = await begun(client)
+    async with device(client) as live, client.stream("GET", f"/v1/turns/{turn['id']}/events") as followed:
+        await live.position()
+        bff.leaving.set_result(None)
+        async with asyncio.timeout(10):
+            rest = [line async for line in followed.aiter_lines()]
+            told = [event async for event in live.rest()]
+    held.set()
+    assert [event["type"] for event in told] in ([], ["turn.started"])
+    assert not any("[DONE]" in line for line in rest)

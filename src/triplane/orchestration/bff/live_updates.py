@@ -22,9 +22,9 @@ _RESET = b'{"type":"reset"}'
 _encoder = msgspec.json.Encoder()
 
 
-def live_update_handlers(announcements: Announcements, stopping: asyncio.Event) -> list[HTTPRouteHandler]:
-    """`stopping` ends every stream: they have no end of their own that a process could wait for."""
-
+def live_update_handlers(
+    announcements: Announcements, leaving: "asyncio.Future[None]"
+) -> list[HTTPRouteHandler]:
     @get(
         "/v1/events",
         operation_id="followConversations",
@@ -37,7 +37,7 @@ def live_update_handlers(announcements: Announcements, stopping: asyncio.Event) 
         who = request.principal
         resumed = await announcements.resume(who, request.headers.get("last-event-id"))
         announced = announcements.follow(who, resumed.place)
-        return EventStream(_until(stopping, _frames(resumed, announced)), closing=announced)
+        return EventStream(_frames(resumed, announced), closing=announced, leaving=leaving)
 
     return [follow_conversations]
 
@@ -54,27 +54,6 @@ async def _frames(
                 yield _frame(each.place, _encoder.encode(each.announcement))
             if monotonic() - begun > LIFETIME_S:
                 return
-
-
-async def _until(stopping: asyncio.Event, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(frames):
-        stopped = asyncio.ensure_future(stopping.wait())
-        coming: asyncio.Future[bytes] | None = None
-        try:
-            while True:
-                coming = asyncio.ensure_future(anext(frames))
-                await asyncio.wait((coming, stopped), return_when=asyncio.FIRST_COMPLETED)
-                if not coming.done():
-                    return
-                yield coming.result()
-        except StopAsyncIteration:
-            return
-        finally:
-            pending = [task for task in (coming, stopped) if task and not task.done()]
-            for task in pending:
-                task.cancel()
-            if pending:
-                await asyncio.wait(pending)
 
 
 def _frame(place: str, data: bytes) -> bytes:
