@@ -270,6 +270,12 @@ async def test_a_tool_call_without_an_id_gets_one() -> None:
     [
         (400, b'{"error": {"message": "no", "param": "temperature"}}', InvalidRequest),
         (400, b'{"message": "This model\'s maximum context length is 100 tokens."}', ContextTooLong),
+        (
+            400,
+            b'{"message": "It is longer than the model\'s context length."}',
+            ContextTooLong,
+        ),
+        (400, b'{"error": {"message": "request exceeds the available context size"}}', ContextTooLong),
         (400, b'{"error": {"message": "long", "code": "context_length_exceeded"}}', ContextTooLong),
         (401, b"", EngineUnavailable),
         (404, b'{"error": {"message": "The model `x` does not exist"}}', ModelNotFound),
