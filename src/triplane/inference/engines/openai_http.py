@@ -1,14 +1,13 @@
 """Any engine behind an OpenAI-compatible HTTP endpoint: vLLM, SGLang, TensorRT-LLM, a vendor, ourselves.
 
-The session keeps connections open between requests (aiohttp sets TCP_NODELAY on them). Closing a stream
-before its end closes its connection, which is how such engines learn to stop.
+The client keeps connections open between requests. Aborting a stream before its end closes its connection,
+which is how such engines learn to stop.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic
 
-import aiohttp
 import msgspec
 
 from triplane.domain.completion import CompletionRequest, Message, ModelCard, text_of
@@ -24,14 +23,14 @@ from triplane.inference.engines.openai_wire import (
     refusal,
     request_body,
 )
+from triplane.inference.http1 import Client, Http1Error, InvalidResponse, Response, origin_of
 
 CONNECT_S = 5.0
 CHECK_S = 5.0
 CALL_S = 30.0
 LEAVE_S = 0.05
 MAX_ERROR_BYTES = 64 * 1024
-MAX_CONNECTIONS = 4096
-KEEP_ALIVE_S = 4.0
+MAX_ANSWER_BYTES = 64 * 2**20
 MAX_RETRY_AFTER_S = 3600.0
 
 _decode_error = msgspec.json.Decoder(ErrorBody).decode
@@ -40,9 +39,8 @@ _decode_error = msgspec.json.Decoder(ErrorBody).decode
 class OpenAIStream(Generic[ChunkT]):
     """One answer, read from its HTTP response."""
 
-    def __init__(self, response: aiohttp.ClientResponse, reader: ChunkReader[ChunkT]) -> None:
+    def __init__(self, response: Response, reader: ChunkReader[ChunkT]) -> None:
         self._response = response
-        self._content = response.content
         self._reader = reader
         self._error: TriplaneError | None = None
 
@@ -62,8 +60,8 @@ class OpenAIStream(Generic[ChunkT]):
         if self._reader.is_broken:
             return self._reader.feed(b"")
         try:
-            data = await self._content.readany()
-        except (aiohttp.ClientError, OSError) as error:
+            data = await self._response.read()
+        except Http1Error as error:
             raise self._error or EngineFailed("The connection to the engine broke.") from error
         if self._error is not None:
             raise self._error
@@ -71,20 +69,20 @@ class OpenAIStream(Generic[ChunkT]):
 
     def abort(self, error: TriplaneError) -> None:
         self._error = error
-        self._response.close()
+        self._response.abort()
 
     async def aclose(self) -> None:
-        if self._reader.is_done and not self._response.closed:
+        if self._reader.is_done and not self._response.is_complete:
             await self._read_to_the_end()
-        self._response.close()
+        self._response.abort()
 
     async def _read_to_the_end(self) -> None:
         """Take the last bytes behind [DONE], so that the connection can serve the next request."""
         try:
             async with asyncio.timeout(LEAVE_S):
-                while await self._content.readany():
+                while await self._response.read():
                     pass
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except (TimeoutError, Http1Error):
             return
 
 
@@ -109,10 +107,12 @@ class OpenAIEngine:
         self._name = name
         self._engine_model = engine_model or card.id
         self._connect_s = connect_s
+        self._origin, path = origin_of(self._base_url)
+        self._address = self._base_url.removesuffix(path) if path != "/" else self._base_url
         self._headers = {"Content-Type": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Client | None = None
 
     @property
     def name(self) -> str:
@@ -148,36 +148,22 @@ class OpenAIEngine:
     def _refusal(self, status: int, fields: dict[str, Any], retry_after_s: float | None) -> TriplaneError:
         return refusal(status, fields, retry_after_s)
 
-    async def _open(self, body: dict[str, Any], headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _open(self, body: dict[str, Any], headers: Mapping[str, str]) -> Response:
         """Send the request; the response that streams its answer, once the engine has said yes."""
-        response = await self._post_once_more_if_stale(f"{self._base_url}/chat/completions", body, headers)
+        try:
+            response = await self._send("POST", f"{self._base_url}/chat/completions", body, headers)
+        except Http1Error as error:
+            raise _unreachable(error) from error
         if response.status != 200:
             raise await self._read_refusal(response)
         return response
 
-    async def _post_once_more_if_stale(
-        self, url: str, body: Any, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        """A kept connection may close just as we write to it; then nothing was served, so try a new one."""
-        try:
-            return await self._send("POST", url, body, headers)
-        except aiohttp.ClientConnectorError as error:
-            raise _unreachable(error) from error
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            pass
-        except aiohttp.ClientError as error:
-            raise _unreachable(error) from error
-        try:
-            return await self._send("POST", url, body, headers)
-        except aiohttp.ClientError as error:
-            raise _unreachable(error) from error
-
-    async def _send(
-        self, method: str, url: str, body: Any, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        session = self._open_session()
+    async def _send(self, method: str, url: str, body: Any, headers: Mapping[str, str]) -> Response:
+        """Raises Http1Error. `url` is one of this engine's origin."""
         data = None if body is None else msgspec.json.encode(body)
-        return await session.request(method, url, data=data, headers=headers, allow_redirects=False)
+        keep_alive = headers.get("Connection") != "close"
+        path = url.removeprefix(self._address)
+        return await self._open_session().request(method, path, headers, data, keep_alive=keep_alive)
 
     async def _call(self, method: str, url: str, body: Any = None, within_s: float = CALL_S) -> bytes:
         """One short exchange: its answer's body. Raises what the engine refuses with."""
@@ -186,48 +172,57 @@ class OpenAIEngine:
                 response = await self._send(method, url, body, {})
                 if response.status != 200:
                     raise await self._read_refusal(response)
-                return await response.read()
+                return await _whole(response, MAX_ANSWER_BYTES)
         except TimeoutError as error:
             raise EngineUnavailable("The engine doesn't answer.") from error
-        except aiohttp.ClientError as error:
+        except Http1Error as error:
             raise _unreachable(error) from error
 
-    async def _read_refusal(self, response: aiohttp.ClientResponse) -> TriplaneError:
+    async def _read_refusal(self, response: Response) -> TriplaneError:
+        """Whatever becomes of its body, the status tells enough."""
         raw = b""
         try:
-            while len(raw) < MAX_ERROR_BYTES and (more := await response.content.readany()):
-                raw += more
-        except (aiohttp.ClientError, OSError):
+            async with asyncio.timeout(CHECK_S):
+                raw = await _whole(response, MAX_ERROR_BYTES)
+        except (TimeoutError, Http1Error, EngineFailed):
             pass
-        finally:
-            response.release()
         try:
             fields = _decode_error(raw).fields()
         except (msgspec.DecodeError, UnicodeDecodeError):
             fields = error_fields(None)
         return self._refusal(response.status, fields, _retry_after_s(response))
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        """The session, made on first use because it belongs to the running loop."""
+    def _open_session(self) -> Client:
+        """The client, made on first use because it belongs to the running loop."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
-                headers=self._headers,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
+            self._session = Client(self._origin, self._headers, connect_s=self._connect_s)
         return self._session
 
 
-def _unreachable(error: aiohttp.ClientError) -> TriplaneError:
-    if isinstance(error, aiohttp.ClientConnectionError):
-        return EngineUnavailable("The engine can't be reached. It may be starting, or down.")
-    return EngineFailed("The engine's answer isn't valid HTTP.")
+async def _whole(response: Response, limit: int) -> bytes:
+    """The whole body. Raises EngineFailed if it is larger than `limit`."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while piece := await response.read():
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise EngineFailed("The engine sent an answer that is too large.")
+    finally:
+        response.abort()
+    return b"".join(pieces)
 
 
-def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
+def _unreachable(error: Http1Error) -> TriplaneError:
+    if isinstance(error, InvalidResponse):
+        return EngineFailed("The engine's answer isn't valid HTTP.")
+    return EngineUnavailable("The engine can't be reached. It may be starting, or down.")
+
+
+def _retry_after_s(response: Response) -> float | None:
     """The seconds that the engine asks us to wait; a date or nonsense counts as not said."""
-    text = response.headers.get("Retry-After", "")
+    text = response.headers.get("retry-after", "")
     return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else None
 
 
