@@ -16,12 +16,7 @@ from triplane.domain.completion import CompletionRequest, Message
 from triplane.domain.errors import InvalidRequest, NotFound, UnsupportedParameter
 from triplane.domain.ids import is_id, new_id
 from triplane.orchestration.asks import Ask
-from triplane.orchestration.bff.answers import (
-    Identity,
-    collect_completion,
-    identity_of_turn,
-    stream_completion,
-)
+from triplane.orchestration.bff.answers import identity_of_turn
 from triplane.orchestration.bff.connection import unless_gone
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.event_stream import EventStream
@@ -33,16 +28,17 @@ from triplane.orchestration.bff.turn_answers import (
     idempotency_key,
     require_deliverable,
 )
-from triplane.orchestration.bff.wire import (
+from triplane.orchestration.following import FollowDeps
+from triplane.orchestration.stateless import StatelessCompletion, StatelessDeps
+from triplane.orchestration.turn import TurnDeps, accept_turn
+from triplane.wire.answers import Identity, collect_completion, stream_completion
+from triplane.wire.chat_completions import (
     ChatCompletion,
     ChatCompletionRequest,
     parse_messages,
     parse_sampling,
     require_consistent,
 )
-from triplane.orchestration.following import FollowDeps
-from triplane.orchestration.stateless import StatelessCompletion, StatelessDeps
-from triplane.orchestration.turn import TurnDeps, accept_turn
 
 
 @dataclass(frozen=True, kw_only=True)
