@@ -10,7 +10,7 @@ MAX_UNREAD_BYTES = 64 * 1024
 read of the socket (64 or 256 KiB)."""
 
 
-class Flow(Protocol):
+class Channel(Protocol):
     """The connection, as far as a response steers it."""
 
     def pause(self) -> None: ...
@@ -40,13 +40,13 @@ class Response:
     )
 
     def __init__(
-        self, status: int, headers: dict[str, str], connection: Flow, loop: asyncio.AbstractEventLoop
+        self, status: int, headers: dict[str, str], connection: Channel, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.status = status
         self.headers = headers
         self.is_complete = False
         """The last byte is here, though maybe not read yet."""
-        self._connection: Flow | None = connection
+        self._connection: Channel | None = connection
         self._loop = loop
         self._pieces: list[bytes] = []
         self._unread = 0

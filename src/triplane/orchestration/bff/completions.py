@@ -35,8 +35,8 @@ from triplane.wire.answers import Identity, collect_completion, stream_completio
 from triplane.wire.chat_completions import (
     ChatCompletion,
     ChatCompletionRequest,
+    completion_request,
     parse_messages,
-    parse_sampling,
     require_consistent,
 )
 
@@ -140,15 +140,6 @@ def _digest(body: ChatCompletionRequest) -> bytes:
 def _completion_request(
     request: StrictRequest, body: ChatCompletionRequest, messages: list[Message]
 ) -> CompletionRequest:
-    return CompletionRequest(
-        request_id=request.request_id,
-        model=body.model,
-        messages=messages,
-        sampling=parse_sampling(body),
-        tools=body.tools or None,
-        tool_choice=body.tool_choice,
-        parallel_tool_calls=body.parallel_tool_calls,
-        response_format=body.response_format,
-        user=body.user,
-        cache_salt=request.principal.tenant_id,
+    return completion_request(
+        body, messages, request_id=request.request_id, cache_salt=request.principal.tenant_id
     )
