@@ -85,8 +85,7 @@ class Connection(asyncio.Protocol):
 
     # asyncio calls these.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         self._parser = HttpResponseParser(self)
         endpoint = transport.get_extra_info("socket")
