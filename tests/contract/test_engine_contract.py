@@ -1,4 +1,5 @@
-"""What every engine must do behind the gateway: run against the embedded engine, and against any address.
+"""What every engine must do behind the gateway: run against the embedded and the simulated engine, and
+against any address.
 
 TRIPLANE_TEST_ENGINE_URL (ends in `/v1`), TRIPLANE_TEST_ENGINE_MODEL and TRIPLANE_TEST_ENGINE_API_KEY name
 a further OpenAI-compatible engine to hold to the same.
@@ -8,12 +9,13 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import pytest
 
 from engine_fixture import EngineServer
+from simulated_engines import engine_at, running_simulated_engines
 from triplane.domain.completion import (
     CompletionRequest,
     FunctionSpec,
@@ -35,7 +37,17 @@ from triplane.inference.engines.llama_cpp import LlamaCppEngine
 from triplane.inference.engines.openai_http import OpenAIEngine
 from triplane.inference.gateway import Gateway
 
-ENGINES = ["embedded", *(["address"] if "TRIPLANE_TEST_ENGINE_URL" in os.environ else [])]
+ENGINES = ["embedded", "simulated", *(["address"] if "TRIPLANE_TEST_ENGINE_URL" in os.environ else [])]
+
+
+def embedded_engine(server: EngineServer) -> Engine:
+    card = ModelCard(
+        id=server.model_id,
+        context_length=server.context_length,
+        owned_by="triplane",
+        supports_continuation=True,
+    )
+    return LlamaCppEngine(server.url, card, name="llama.cpp", api_key=server.api_key)
 
 
 def address_engine() -> Engine:
@@ -47,19 +59,16 @@ def address_engine() -> Engine:
 
 @pytest.fixture(params=ENGINES)
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    if request.param == "address":
-        made = address_engine()
-    else:
-        server: EngineServer = request.getfixturevalue("engine_server")
-        card = ModelCard(
-            id=server.model_id,
-            context_length=server.context_length,
-            owned_by="triplane",
-            supports_continuation=True,
-        )
-        made = LlamaCppEngine(server.url, card, name="llama.cpp", api_key=server.api_key)
-    yield made
-    await made.close()
+    async with AsyncExitStack() as stack:
+        if request.param == "address":
+            made = address_engine()
+        elif request.param == "simulated":
+            [simulated] = await stack.enter_async_context(running_simulated_engines(1, model="smollm2"))
+            made = engine_at(simulated)
+        else:
+            made = embedded_engine(request.getfixturevalue("engine_server"))
+        stack.push_async_callback(made.close)
+        yield made
 
 
 @pytest.fixture
