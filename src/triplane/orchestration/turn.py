@@ -136,6 +136,7 @@ async def generate_turn(accepted: AcceptedTurn, deps: TurnDeps) -> None:
 
     async with Draft(
         append=lambda entries: deps.log.append(held, entries, attempt.usage),
+        show=lambda entries: deps.log.show(held, entries),
         renew=lambda text, position: deps.turns.renew(held, text, position),
         interrupt=lambda reason: _cancel(me, reason),
     ) as draft:
