@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from instant_loop import now, run_instantly
+from instant_loop import now, run_instantly, settle
 from scripted_engines import (
     HANG,
     PROMPT_TOKENS,
@@ -199,11 +199,11 @@ def test_a_busy_replica_is_no_failed_one() -> None:
             with pytest.raises(Overloaded):
                 await complete(of.gateway, ask())
             await asyncio.sleep(1)
+        assert of.gateway.fleet()[0].replicas[0].state == "closed"
 
     run_instantly(ask_often())
 
     assert len(busy.requests) == 10
-    assert of.gateway.fleet()[0].replicas[0].state == "closed"
 
 
 def test_the_retry_budget_ends_the_retries_of_a_brown_out() -> None:
@@ -247,9 +247,9 @@ def test_who_waits_for_a_route_that_goes_down_is_served_by_the_next_one() -> Non
             await complete(of.gateway, ask())
         holding = await of.gateway.complete(ask())
         waiting = asyncio.create_task(complete(of.gateway, ask()))
-        await asyncio.sleep(1)
-        reading = asyncio.create_task(holding.take_events())
-        await reading
+        await settle()
+        await holding.take_events()
+        first.is_well = False
         first.streams[-1].abort(DOWN)
         await holding.take_events()
         await of.gateway.look()
@@ -411,10 +411,9 @@ def test_an_answer_that_takes_its_whole_time_is_no_failure_of_its_engine() -> No
             last = (await complete(of.gateway, ask())).last
             assert isinstance(last, Failed)
             assert last.code == "stream_stalled"
+        assert of.gateway.fleet()[0].replicas[0].state == "closed"
 
     run_instantly(ask_often())
-
-    assert of.gateway.fleet()[0].replicas[0].state == "closed"
 
 
 def test_waiting_for_a_slot_counts_as_time_of_the_answer() -> None:
@@ -493,10 +492,8 @@ def test_a_cheap_route_that_fails_is_no_judge_of_the_next_one(cheap: Script) -> 
 
 
 def test_pieces_that_come_together_with_the_verdict_are_all_shown() -> None:
-    together: list[Delta | ToolCallDelta] = [Delta(text="a"), Delta(text="b"), Delta(text="c")]
-    of = scene(
-        {"cheap": ScriptedEngine(says([*together])), "dear": ScriptedEngine()}, cascade={"route": "cheap"}
-    )
+    cheap = ScriptedEngine(says([Delta(text="a"), Delta(text="b"), Delta(text="c")]))
+    of = scene({"cheap": cheap, "dear": ScriptedEngine()}, cascade={"route": "cheap"})
 
     assert told(of).text == "abc"
 
