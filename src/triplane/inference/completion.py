@@ -179,6 +179,9 @@ class RunningCompletion:
         self, broken: Attempt, start: Coroutine[Any, Any, Attempt], because: TriplaneError | None = None
     ) -> None:
         """Have the next call begin. Closing, from another task, ends the wait for it."""
+        if self._is_closed:
+            start.close()
+            return
         self._starting = asyncio.create_task(start)
         try:
             attempt = await self._starting
