@@ -225,7 +225,7 @@ def test_two_who_close_at_once_both_find_the_whole_bill() -> None:
             await completion.aclose()
             return len(completion.calls)
 
-        assert await asyncio.gather(close_and_look(), close_and_look()) == [1, 1]
+        assert set(await asyncio.gather(close_and_look(), close_and_look())) == {1}
         assert completion.calls == of.bills.ended_calls
 
     run_instantly(close_both())
