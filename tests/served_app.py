@@ -20,10 +20,15 @@ from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnouncer
+from triplane.adapters.redis.buckets import RedisBuckets
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.domain.events import Delta, EngineEvent, Finished, Started, Usage
+from triplane.inference.buckets import LEASE_S
+from triplane.inference.limit_policy import LimitPolicy
+from triplane.inference.limits import Limiter
+from triplane.inference.shared_buckets import SharedBuckets
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.bff.branches import BranchDeps, branch_handlers
 from triplane.orchestration.bff.completions import CompletionDeps, completion_handlers
@@ -34,6 +39,7 @@ from triplane.orchestration.bff.turns import turn_handlers
 from triplane.orchestration.following import FollowDeps
 from triplane.orchestration.stateless import StatelessDeps
 from triplane.orchestration.turn import TurnDeps
+from triplane.telemetry.metrics import Metrics
 from turn_fakes import ScriptedGateway
 
 ANSWER: list[EngineEvent] = [
@@ -45,11 +51,15 @@ ANSWER: list[EngineEvent] = [
 
 @dataclass(frozen=True)
 class Served:
-    """`url` has no path; `key` is the administrator's."""
+    """`url` has no path; `key` is the administrator's. With `leaving` done, the process is about to stop."""
 
     url: str
     key: str
     http_app: HttpApp
+    gateway: ScriptedGateway
+    limits: Limiter
+    metrics: Metrics
+    leaving: "asyncio.Future[None]"
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {self.key}"})
@@ -71,13 +81,26 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def bff(database: Database, redis_client: redis.asyncio.Redis) -> AsyncIterator[Served]:
+    async with serving_bff(database, redis_client, LimitPolicy()) as served:
+        yield served
+
+
+@asynccontextmanager
+async def serving_bff(
+    database: Database, redis_client: redis.asyncio.Redis, policy: LimitPolicy
+) -> AsyncIterator[Served]:
+    """The application with these limits, which are kept in that Redis."""
     conversations, turns = PostgresConversations(database), PostgresTurns(database)
     reader, announcer = LogReader(redis_client), RedisAnnouncer(redis_client)
     gateway, usage = ScriptedGateway(ANSWER), PostgresUsage(database)
     log = RedisReplayLog(redis_client, reader)
     running, metering, listening = BackgroundTasks(), BackgroundTasks(), BackgroundTasks()
+    leaving = asyncio.get_running_loop().create_future()
     listening.start("reader", reader.run())
     listening.start("announcements", announcer.run())
+    metrics = Metrics({})
+    limits = Limiter(SharedBuckets(RedisBuckets(redis_client, LEASE_S), metrics), policy, metrics)
+    listening.start("limits", limits.run())
     turn = TurnDeps(
         conversations=conversations,
         turns=turns,
@@ -90,9 +113,10 @@ async def bff(database: Database, redis_client: redis.asyncio.Redis) -> AsyncIte
         system_policy="Be brief.",
         owner="test",
         announcer=announcer,
+        limits=limits,
     )
     follow = FollowDeps(turns=turns, log=log)
-    stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering)
+    stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering, limits=limits)
     http_app = HttpApp(
         accounts=PostgresAccounts(database),
         conversations=conversations,
@@ -101,14 +125,16 @@ async def bff(database: Database, redis_client: redis.asyncio.Redis) -> AsyncIte
         announcer=announcer,
         extra_handlers=[
             *completion_handlers(CompletionDeps(turn=turn, follow=follow, stateless=stateless)),
-            *turn_handlers(turn, follow, turns),
-            *live_update_handlers(RedisAnnouncements(redis_client, reader)),
+            *turn_handlers(turn, follow, turns, leaving),
+            *live_update_handlers(RedisAnnouncements(redis_client, reader), leaving),
             *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=PostgresBranches(database))),
             *summary_handlers(turn.history),
         ],
     )
     async with serving(http_app.build()) as url:
-        yield Served(url, await http_app.new_key(), http_app)
+        yield Served(url, await http_app.new_key(), http_app, gateway, limits, metrics, leaving)
+        if not leaving.done():
+            leaving.set_result(None)
     await running.aclose(5)
     await metering.aclose(5)
     await listening.aclose(0)

@@ -6,13 +6,15 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import structlog
-import uvicorn
 from redis.asyncio import Redis
 
 from triplane import __version__
+from triplane.adapters.http_server import STOP_SIGNALS, cancelled_by_signals, serve_http
 from triplane.adapters.objects import open_objects
 from triplane.adapters.postgres.accounts import PostgresAccounts
 from triplane.adapters.postgres.branches import PostgresBranches
@@ -20,22 +22,33 @@ from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.history import PostgresHistory
 from triplane.adapters.postgres.jobs import JobHandler
 from triplane.adapters.postgres.jobs import run_worker as run_jobs
-from triplane.adapters.postgres.migrations import require_current
-from triplane.adapters.postgres.pool import Database, open_database
+from triplane.adapters.postgres.opening import open_current_database
+from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnouncer
+from triplane.adapters.redis.buckets import RedisBuckets
 from triplane.adapters.redis.connection import check_redis, open_redis
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.adapters.redis.signals import RedisStopSignals
 from triplane.experience.web_app import WebApp
+from triplane.inference.buckets import LEASE_S
 from triplane.inference.catalogue import EMBEDDED, Catalogue, Model, Route, read_catalogue
 from triplane.inference.catalogue_file import follow_catalogue
 from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
+from triplane.inference.limits import Limiter
+from triplane.inference.service.completions import Completions
+from triplane.inference.service.http_proxy import HttpProxy
+from triplane.inference.service.keys import KeyFile
+from triplane.inference.service.limiting import Unlimited
+from triplane.inference.service.server import HttpServer
+from triplane.inference.service.usage_log import UsageLog
+from triplane.inference.shared_buckets import SharedBuckets
 from triplane.orchestration.accounts.api_keys import ApiKeys
+from triplane.orchestration.accounts.plans import one_plan_for_all
 from triplane.orchestration.accounts.sessions import Sessions
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.bff.app import create_app
@@ -62,13 +75,14 @@ SYSTEM_POLICY = "You are a helpful assistant. Answer clearly and to the point."
 GRACE_S = 3.0
 """How long running requests and turns may go on once a process is told to stop."""
 
-
 _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
+async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> AsyncIterator[ASGIApp]:
     """The whole HTTP application, with everything behind it open.
+
+    `leaving` is to be done once the process is told to stop: streams that are followed elsewhere end then.
 
     Raises SettingsError, StoreUnavailable and MigrationError (a database that this program can't serve).
     """
@@ -84,6 +98,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
         reader = LogReader(redis)
         log, usage = RedisReplayLog(redis, reader), PostgresUsage(database)
         history = PostgresHistory(database)
+        limits, plan_of = _limiter(settings, redis, metrics, stack), one_plan_for_all(settings.default_plan)
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
         signals = RedisStopSignals(redis, lambda turn_id: running.cancel(turn_id, STOP))
@@ -106,13 +121,15 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
             observer=metrics,
             announcer=announcer,
             signals=signals,
+            limits=limits,
         )
         stack.push_async_callback(running.aclose, 0)
         recovering = BackgroundTasks()
         recovering.start("recovery", recover_turns(turn))
         stack.push_async_callback(recovering.aclose, 0)
         follow = FollowDeps(turns=turns, log=log)
-        stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering)
+        branches = PostgresBranches(database)
+        stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering, limits=limits)
         accounts = PostgresAccounts(database)
         app = create_app(
             AppDeps(
@@ -133,10 +150,12 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
                 announcer=announcer,
             ),
             [
-                *completion_handlers(CompletionDeps(turn=turn, follow=follow, stateless=stateless)),
-                *turn_handlers(turn, follow, turns),
-                *live_update_handlers(RedisAnnouncements(redis, reader)),
-                *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=PostgresBranches(database))),
+                *completion_handlers(
+                    CompletionDeps(turn=turn, follow=follow, stateless=stateless, plan_of=plan_of)
+                ),
+                *turn_handlers(turn, follow, turns, leaving),
+                *live_update_handlers(RedisAnnouncements(redis, reader), leaving),
+                *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=branches, plan_of=plan_of)),
                 *summary_handlers(history),
             ],
         )
@@ -144,21 +163,49 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
 
 
 async def run_api(settings: Settings, listener: socket.socket) -> None:
-    """Serve HTTP on an open socket until told to stop."""
+    """Serve HTTP on an open socket until told to stop, also while it starts."""
     configure_logging(settings.log_level)
-    async with open_api(settings) as app:
-        config = uvicorn.Config(
-            app,
-            loop="uvloop",
-            http="httptools",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=65,
-            timeout_graceful_shutdown=int(GRACE_S),
-        )
-        await uvicorn.Server(config).serve(sockets=[listener])
+    leaving = asyncio.get_running_loop().create_future()
+    with cancelled_by_signals(leaving):
+        async with open_api(settings, leaving) as app:
+            await serve_http(app, listener, leaving, GRACE_S)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpGatewayOptions:
+    """`grace_s`: how long running answers may go on once the process is told to stop."""
+
+    keys: Path
+    usage_log: Path
+    grace_s: float
+
+
+async def run_http_gateway(settings: Settings, listening: socket.socket, options: HttpGatewayOptions) -> None:
+    """The gateway alone, as an OpenAI-compatible proxy, until told to stop.
+
+    Raises SettingsError, KeyFileError, OSError (the usage log can't be opened).
+    """
+    configure_logging(settings.log_level)
+    async with AsyncExitStack() as stack:
+        tracing = _tracing(settings, "triplane-gateway", stack)
+        metrics = Metrics()
+        keys, usage_log = KeyFile(options.keys), UsageLog(options.usage_log)
+        stack.push_async_callback(usage_log.close)
+        gateway = _gateway(settings, metrics, stack)
+        completions = Completions(gateway, Unlimited(), usage_log)
+        told = _told_to_stop()
+        proxy = HttpProxy(gateway, keys, completions, metrics, tracing, told.is_set)
+        server = HttpServer(proxy, settings.max_body_bytes)
+        await server.start(listening)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _read_again, keys, usage_log)
+        _log.info("the gateway listens", keys=len(keys))
+        await told.wait()
+        await server.drain(options.grace_s)
+
+
+def _read_again(keys: KeyFile, usage_log: UsageLog) -> None:
+    keys.refresh()
+    usage_log.reopen()
 
 
 async def run_worker(settings: Settings) -> None:
@@ -201,7 +248,7 @@ def _listening_url(settings: Settings) -> str:
 def _told_to_stop() -> asyncio.Event:
     """Set when a signal asks this process to end."""
     told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     return told
 
@@ -215,9 +262,8 @@ def _tracing(settings: Settings, service: str, stack: AsyncExitStack) -> Tracing
 
 async def _database(settings: Settings, stack: AsyncExitStack) -> Database:
     url = _required(settings.database_url, "TRIPLANE_DATABASE_URL")
-    database = await open_database(url, pooled=settings.database_pooled)
+    database = await open_current_database(url, pooled=settings.database_pooled)
     stack.push_async_callback(database.close)
-    await require_current(database)
     return database
 
 
@@ -230,23 +276,40 @@ def _announcer(redis: Redis, stack: AsyncExitStack) -> RedisAnnouncer:
     return announcer
 
 
+def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
+    """The limits of all processes over this Redis; what has ended is told before the process ends."""
+    policy = _catalogue(settings).limit_policy
+    limiter = Limiter(SharedBuckets(RedisBuckets(redis, LEASE_S), metrics), policy, metrics)
+    serving = BackgroundTasks()
+
+    async def reload(catalogue: Catalogue) -> None:
+        limiter.policy = catalogue.limit_policy
+
+    if settings.catalogue:
+        serving.start("catalogue", follow_catalogue(settings.catalogue, reload))
+    serving.start("limits", limiter.run())
+    stack.push_async_callback(serving.aclose, 0)
+    stack.push_async_callback(limiter.drain, 1.0)
+    return limiter
+
+
 def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:
     """The gateway, with its fleet looked after and its catalogue followed. Raises CatalogueError."""
     opener = EngineOpener(embedded_url=settings.engine.url, embedded_key=settings.engine.api_key)
-    file = settings.catalogue
-    catalogue = read_catalogue(file) if file else _catalogue_of(settings)
-    gateway = Gateway(catalogue, opener, observer=CompletionMetrics(metrics))
+    gateway = Gateway(_catalogue(settings), opener, observer=CompletionMetrics(metrics))
     stack.push_async_callback(gateway.close)
     watching = BackgroundTasks()
     watching.start("fleet", gateway.watch())
-    if file:
-        watching.start("catalogue", follow_catalogue(file, gateway.reload))
+    if settings.catalogue:
+        watching.start("catalogue", follow_catalogue(settings.catalogue, gateway.reload))
     stack.push_async_callback(watching.aclose, 0)
     return gateway
 
 
-def _catalogue_of(settings: Settings) -> Catalogue:
-    """The catalogue of a set-up without one: the engine that the settings name serves the only model."""
+def _catalogue(settings: Settings) -> Catalogue:
+    """The catalogue; of a set-up without one: the engine that the settings name serves the only model."""
+    if settings.catalogue:
+        return read_catalogue(settings.catalogue)
     wanted = settings.engine
     url = _required(wanted.url, "TRIPLANE_ENGINE_URL")
     if wanted.kind == "llama_cpp":

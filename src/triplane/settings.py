@@ -12,6 +12,8 @@ from typing import Literal
 import msgspec
 import platformdirs
 
+from triplane.domain.limits import DEFAULT_PLAN
+
 _WEB_DIST = Path(__file__).parents[2] / "web" / "dist"
 """Where `make web` puts the page."""
 
@@ -40,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses that are None mean the embedded server, which `triplane serve` starts.
 
     `web_dist` is the folder of the built page; it need not exist. `catalogue` None: the one engine of
-    `engine` is all there is.
+    `engine` is all there is. `default_plan` names a plan of the catalogue.
     """
 
     host: str
@@ -59,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int
     secret: str | None
     public_url: str | None
+    default_plan: str
     log_level: str
     otlp_endpoint: str | None
 
@@ -92,6 +95,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         max_body_bytes=_whole_number(environment, "TRIPLANE_MAX_BODY_BYTES", 4 * 2**20, 1024, 2**31),
         secret=environment.get("TRIPLANE_SECRET"),
         public_url=_address(environment, "TRIPLANE_PUBLIC_URL", ("http://", "https://")),
+        default_plan=environment.get("TRIPLANE_PLAN") or DEFAULT_PLAN,
         log_level=_one_of(environment, "TRIPLANE_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
         otlp_endpoint=_address(environment, "OTEL_EXPORTER_OTLP_ENDPOINT", ("http://", "https://")),
     )

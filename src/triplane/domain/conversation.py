@@ -6,6 +6,7 @@ import msgspec
 
 from triplane.domain.completion import Content, Message, Role, ToolCall
 from triplane.domain.events import FinishReason, TurnStatus, Usage
+from triplane.domain.limits import LimitState
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +81,7 @@ class OpenedTurn(msgspec.Struct, frozen=True, kw_only=True):
 
     `parent_id` is the message that the input follows (None in an empty conversation), `message_id` the
     assistant's draft. `input_messages` are the new rows with their `seq`. `fence` grows with each owner.
+    `limits` is how its user stands since then, if that was looked at.
     """
 
     turn_id: str
@@ -92,6 +94,7 @@ class OpenedTurn(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     created: bool
     fence: int = 1
+    limits: LimitState | None = None
 
 
 class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):

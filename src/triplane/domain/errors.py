@@ -9,6 +9,7 @@
     │   ├── Forbidden             known, but not allowed
     │   ├── NotFound              doesn't exist, or isn't yours: the two look the same
     │   ├── ModelNotFound         no such model
+    │   ├── OverLimit             needs more at once than a limit ever allows
     │   ├── Conflict              the thing changed meanwhile
     │   └── IdempotencyKeyReused  the same request id came with another body
     ├── Busy                  wait `retry_after_s`, then send the same again
@@ -22,10 +23,12 @@
         └── StoreUnavailable      PostgreSQL or Redis can't be reached
 
 A message says what happened and what to do. It never carries a prompt, an answer or a secret. The HTTP
-status of each lives in one place, `orchestration/bff/errors.py`.
+status of each lives in one place, `wire/errors.py`.
 """
 
 from typing import ClassVar
+
+from triplane.domain.limits import LimitState
 
 
 class TriplaneError(Exception):
@@ -80,6 +83,12 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class OverLimit(Refused):
+    """One request needs more than a full bucket holds: waiting doesn't help, so it isn't `Busy`."""
+
+    code = "request_over_limit"
+
+
 class Conflict(Refused):
     code = "conflict"
 
@@ -99,7 +108,20 @@ class Busy(TriplaneError):
 
 
 class RateLimited(Busy):
+    """`limits` is how the caller stands, if that is known."""
+
     code = "rate_limit_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float,
+        param: str | None = None,
+        limits: LimitState | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, param=param)
+        self.limits = limits
 
 
 class Overloaded(Busy):

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
 from triplane.domain.completion import ModelCard
+from triplane.domain.limits import DEFAULT_PLAN, Limits
 from triplane.domain.money import FREE, Price
+from triplane.inference.http1.origin import origin_of
+from triplane.inference.limit_policy import LimitPolicy, PlanLimits
 from triplane.inference.timeouts import Seconds, Timeouts
 
 EMBEDDED = "embedded"
@@ -102,14 +104,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What clients ask for by the name that it stands under."""
+    """What clients ask for by the name that it stands under. `limits` are those of each organisation."""
 
     routes: Annotated[list[Tier], msgspec.Meta(min_length=1)]
     title: str | None = None
     description: str | None = None
     cascade: Cascade | None = None
     degrade: list[Step] = []
-    cache: bool = True
+    limits: Limits | None = None
 
     def route_names(self) -> Iterator[str]:
         """Every route that may serve it."""
@@ -119,9 +121,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             yield from [tier] if isinstance(tier, str) else tier
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Plan(PlanLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`weight` is its share of a busy engine beside the other plans'; `priority` goes to engines that know
-    priorities (a lower number first)."""
+    priorities (a lower number first). Its limits are those of `PlanLimits`."""
 
     weight: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     priority: int | None = None
@@ -140,7 +142,12 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def plan(self, name: str) -> Plan:
         """The plan of this name, or the default one: an unknown plan is no reason to refuse anybody."""
-        return self.plans.get(name) or self.plans.get("default") or Plan()
+        return self.plans.get(name) or self.plans.get(DEFAULT_PLAN) or Plan()
+
+    @property
+    def limit_policy(self) -> LimitPolicy:
+        models = {name: model.limits for name, model in self.models.items() if model.limits}
+        return LimitPolicy(plans=self.plans, models=models)
 
     def card(self, name: str) -> ModelCard:
         """What clients are told of a model: what its first routes can do, all of them."""
@@ -177,10 +184,23 @@ def parse_catalogue(raw: Mapping[str, Any]) -> Catalogue:
     try:
         catalogue = msgspec.convert(raw, Catalogue, dec_hook=_decimal, strict=False)
     except msgspec.ValidationError as error:
-        raise CatalogueError(str(error)) from error
+        raise CatalogueError(_placed(raw, str(error))) from error
     if problems := list(_problems(catalogue)):
         raise CatalogueError("; ".join(problems))
     return catalogue
+
+
+def _placed(raw: Mapping[str, Any], message: str) -> str:
+    """The message with the table's name in it, which msgspec leaves out."""
+    for section, kind in (("plans", Plan), ("routes", Route), ("models", Model)):
+        tables = raw.get(section)
+        for name, table in tables.items() if isinstance(tables, dict) else ():
+            try:
+                msgspec.convert(table, kind, dec_hook=_decimal, strict=False)
+            except msgspec.ValidationError as error:
+                what, _, path = str(error).partition(" - at `$")
+                return f"{section}.{name}{path.rstrip('`')}: {what}"
+    return message
 
 
 def _decimal(kind: type, value: Any) -> Any:
@@ -198,7 +218,8 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
             if url == EMBEDDED and route.engine == "llama_cpp":
                 continue
             if not _is_address(url):
-                yield f"routes.{name}: {url!r} is no http:// or https:// address"
+                shown = url.rpartition("@")[2]
+                yield f"routes.{name}: {shown!r} is no http:// or https:// address without a user name"
         if len(set(route.urls)) < len(route.urls):
             yield f"routes.{name}.urls names an address twice"
         if route.key_env and route.key_file:
@@ -211,10 +232,10 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
 
 def _is_address(url: str) -> bool:
     try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        origin_of(url)
     except ValueError:
         return False
+    return True
 
 
 def _problems_of_model(name: str, model: Model, catalogue: Catalogue) -> Iterator[str]:

@@ -4,9 +4,11 @@ Continuing is a takeover of a turn that has ended: the same row and the same log
 the last word. Answering again is a new turn without messages of its own, a sibling of the first answer.
 """
 
+from contextlib import ExitStack
+
 import msgspec
 
-from triplane.domain.completion import Message, ModelCard, Sampling
+from triplane.domain.completion import Flow, Message, ModelCard, Sampling
 from triplane.domain.conversation import NewMessage, OpenedTurn, Principal
 from triplane.domain.errors import Conflict, InvalidRequest
 from triplane.orchestration.asks import (
@@ -18,9 +20,8 @@ from triplane.orchestration.asks import (
     encode_counted,
 )
 from triplane.orchestration.branching_ports import AnsweredTurn, BranchStore
-from triplane.orchestration.ports import HeldTurn
 from triplane.orchestration.recovery import recovered_log
-from triplane.orchestration.turn import TurnDeps, accept_turn, generate_turn
+from triplane.orchestration.turn import TurnDeps, accept_turn, generate_turn, reserve
 
 
 class Another(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +33,7 @@ class Another(msgspec.Struct, frozen=True, kw_only=True):
     body_sha256: bytes
     model: str | None
     sampling: Sampling
+    flow: Flow
 
 
 async def regenerate_turn(another: Another, deps: TurnDeps, branches: BranchStore) -> tuple[OpenedTurn, str]:
@@ -47,6 +49,7 @@ async def regenerate_turn(another: Another, deps: TurnDeps, branches: BranchStor
         model=another.model or first.template.model,
         messages=[],
         sampling=_changed(first.template.sampling, another.sampling),
+        flow=_in_conversation(another.flow, answered),
     )
     ask = Ask(
         who=another.who,
@@ -66,29 +69,55 @@ def _changed(first: Sampling, changes: Sampling) -> Sampling:
 
 
 async def continue_turn(
-    who: Principal, turn_id: str, max_tokens: int | None, deps: TurnDeps, branches: BranchStore
+    who: Principal,
+    turn_id: str,
+    max_tokens: int | None,
+    flow: Flow,
+    deps: TurnDeps,
+    branches: BranchStore,
 ) -> AnsweredTurn:
-    """Go on with an ended answer, in place; what is new follows its `log_position`.
+    """Go on with an ended answer, in place; what is new follows the `log_position` that is returned.
 
     Raises NotFound, Conflict (it runs, is finished or has been answered), InvalidRequest (it can't be
-    continued), and what counting raises; nothing has been written then.
+    continued), RateLimited, OverLimit, and what counting raises; nothing has been written then.
     """
     answered = await branches.answered(who, turn_id)
     _require_unfinished(answered)
-    first = _first_ask(answered)
-    counted = await _counted(first, max_tokens, answered, deps)
+    first = _with_changes(_first_ask(answered), max_tokens, _in_conversation(flow, answered))
+    with ExitStack() as unless_begun:
+        reservation = unless_begun.enter_context(await reserve(first.ask, deps))
+        accepted, goes_on_after = await _reopen(first, answered, deps, branches)
+        deps.running.start(turn_id, generate_turn(accepted, deps, reservation))
+        unless_begun.pop_all()
+    opened = msgspec.structs.replace(answered.opened, limits=reservation.limits)
+    return msgspec.structs.replace(answered, opened=opened, log_position=goes_on_after)
+
+
+def _in_conversation(flow: Flow, answered: AnsweredTurn) -> Flow:
+    return msgspec.structs.replace(flow, affinity=answered.opened.conversation.id)
+
+
+def _with_changes(first: CountedAsk, max_tokens: int | None, flow: Flow) -> CountedAsk:
+    sampling = _changed(first.ask.template.sampling, Sampling(max_tokens=max_tokens))
+    template = msgspec.structs.replace(first.ask.template, sampling=sampling, flow=flow)
+    return msgspec.structs.replace(first, ask=msgspec.structs.replace(first.ask, template=template))
+
+
+async def _reopen(
+    first: CountedAsk, answered: AnsweredTurn, deps: TurnDeps, branches: BranchStore
+) -> tuple[AcceptedTurn, int]:
+    """The turn as it goes on, its row and log taken over; and the log's position that it follows."""
+    counted = await _counted(first, answered, deps)
     _require_continuable(answered, counted.card)
     opened = msgspec.structs.replace(answered.opened, fence=answered.opened.fence + 1, status="streaming")
-    held = HeldTurn(tenant_id=who.tenant_id, turn_id=turn_id, fence=opened.fence)
-    if not await branches.reopen(held, encode_counted(counted), deps.owner):
-        raise Conflict("This answer has been continued or followed by another message meanwhile.")
-    await deps.hot_window.drop(who.tenant_id, opened.conversation.id)
-    deps.log.open(held.tenant_id, held.turn_id)
     accepted = AcceptedTurn(counted=counted, opened=opened)
+    if not await branches.reopen(accepted.held, encode_counted(counted), deps.owner):
+        raise Conflict("This answer has been continued or followed by another message meanwhile.")
+    await deps.hot_window.drop(accepted.held.tenant_id, opened.conversation.id)
+    deps.log.open(accepted.held.tenant_id, accepted.held.turn_id)
     recovered = await recovered_log(accepted, answered.text, answered.log_position, deps.log)
-    accepted = msgspec.structs.replace(accepted, recovered=recovered)
-    deps.running.start(turn_id, generate_turn(accepted, deps))
-    return answered
+    goes_on_after = recovered.entries[-1].position
+    return msgspec.structs.replace(accepted, recovered=recovered), goes_on_after
 
 
 def _require_unfinished(answered: AnsweredTurn) -> None:
@@ -111,13 +140,10 @@ def _require_continuable(answered: AnsweredTurn, card: ModelCard) -> None:
         )
 
 
-async def _counted(
-    first: CountedAsk, max_tokens: int | None, answered: AnsweredTurn, deps: TurnDeps
-) -> CountedAsk:
+async def _counted(first: CountedAsk, answered: AnsweredTurn, deps: TurnDeps) -> CountedAsk:
     """The ask again, with room in its prompt for the text that is there."""
-    sampling = _changed(first.ask.template.sampling, Sampling(max_tokens=max_tokens))
     messages = [item.message for item in first.new]
-    template = msgspec.structs.replace(first.ask.template, messages=messages, sampling=sampling)
+    template = msgspec.structs.replace(first.ask.template, messages=messages)
     ask = msgspec.structs.replace(first.ask, template=template)
     counted = await count_ask(ask, deps.gateway, deps.system_policy)
     (shown,) = await deps.gateway.count_tokens(

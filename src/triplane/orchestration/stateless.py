@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from triplane.domain.completion import CompletionRequest
 from triplane.domain.conversation import Principal
 from triplane.domain.errors import TriplaneError
-from triplane.domain.events import EngineEvent, Failed
+from triplane.domain.events import EngineEvent, Failed, Finished
+from triplane.domain.limits import LimitState
 from triplane.orchestration.background import BackgroundTasks
-from triplane.orchestration.metering import usage_event
+from triplane.orchestration.limiting import RateLimits, Reservation, Unlimited
+from triplane.orchestration.metering import record_usage, usage_event
 from triplane.orchestration.ports import Completion, Gateway, UsageStore
+from triplane.orchestration.prompt import estimated_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,17 +23,35 @@ class StatelessDeps:
     gateway: Gateway
     usage: UsageStore
     metering: BackgroundTasks
+    limits: RateLimits = field(default_factory=Unlimited)
+
+
+async def start_completion(
+    who: Principal, request: CompletionRequest, deps: StatelessDeps
+) -> "StatelessCompletion":
+    """Ask for a completion, within its user's limits. Raises RateLimited, OverLimit; the rest comes later."""
+    tokens = estimated_tokens(request)
+    reservation = await deps.limits.reserve(request.flow, request.model, tokens)
+    return StatelessCompletion(who, request, deps, reservation)
 
 
 class StatelessCompletion:
     """A completion from the moment it is asked for. Close it in every case; its cost is recorded then."""
 
-    def __init__(self, who: Principal, request: CompletionRequest, deps: StatelessDeps) -> None:
+    def __init__(
+        self, who: Principal, request: CompletionRequest, deps: StatelessDeps, reservation: Reservation
+    ) -> None:
         self._who = who
         self._request = request
         self._deps = deps
+        self._reservation = reservation
         self._opening: asyncio.Task[Completion] = asyncio.create_task(deps.gateway.complete(request))
         self._closed = False
+
+    @property
+    def limits(self) -> LimitState:
+        """How the user stands since it was asked for."""
+        return self._reservation.limits
 
     async def opened(self, within_s: float | None = None) -> bool:
         """Wait until an engine has taken it, or for the time given. Raises what the gateway refuses with."""
@@ -48,6 +69,8 @@ class StatelessCompletion:
             yield Failed(code=error.code, message=error.message, retryable=error.retryable)
             return
         async for event in completion:
+            if isinstance(event, Finished | Failed):  # before the client knows, who may ask again at once
+                self._reservation.settle(completion.usage)
             yield event
 
     async def aclose(self) -> None:
@@ -61,7 +84,9 @@ class StatelessCompletion:
     async def _close_and_record(self) -> None:
         await asyncio.wait((self._opening,))
         if self._opening.cancelled() or self._opening.exception():
+            self._reservation.refund()
             return
         completion = self._opening.result()
         await completion.aclose()
-        await self._deps.usage.record(usage_event(self._who, self._request, completion))
+        self._reservation.settle(completion.usage)
+        await record_usage(usage_event(self._who, self._request, completion), self._deps.usage)

@@ -1,14 +1,15 @@
 """One turn, from what the user sent to the stored answer. Read this file first, top to bottom.
 
-`accept_turn` refuses while a status can still be sent, then opens the turn: user rows and draft, one round
-trip. `generate_turn` runs as a task of its own, so the turn belongs to its conversation and not to a
-socket: it builds the prompt from the hot window, has the gateway generate, records each event in the replay
-log before a client is shown it, finishes the turn in one round trip, and refreshes the hot window.
+`accept_turn` refuses while a status can still be sent, by the user's limits first, then opens the turn:
+user rows and draft, one round trip. `generate_turn` runs as a task of its own, so the turn belongs to its
+conversation and not to a socket: it builds the prompt from the hot window, has the gateway generate, records
+each event in the replay log before a client is shown it, finishes the turn in one round trip, and refreshes
+the hot window.
 Clients, this one's included, follow the replay log.
 """
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -16,12 +17,11 @@ import structlog
 
 from triplane.domain.completion import CompletionRequest, Message
 from triplane.domain.conversation import OpenedTurn, Principal
-from triplane.domain.errors import DependencyFailed, Overloaded, StoreUnavailable, TriplaneError
+from triplane.domain.errors import Busy, DependencyFailed, StoreUnavailable, TriplaneError
 from triplane.domain.events import (
     Delta,
     Failed,
     Finished,
-    LogEntry,
     Started,
     ToolCallDelta,
     TurnError,
@@ -41,6 +41,7 @@ from triplane.orchestration.asks import (
     STOPPED,
     AcceptedTurn,
     Ask,
+    CountedAsk,
     Outcome,
     count_ask,
     encode_counted,
@@ -52,6 +53,8 @@ from triplane.orchestration.draft import Draft, Interruption
 from triplane.orchestration.ending import Attempt, bill, finish_turn, turn_result
 from triplane.orchestration.history import fit_window, read_window
 from triplane.orchestration.history_ports import HistoryStore, HotWindow
+from triplane.orchestration.limiting import NOTHING_TAKEN, RateLimits, Reservation, Unlimited
+from triplane.orchestration.metering import until_stored
 from triplane.orchestration.ports import (
     Completion,
     ConversationStore,
@@ -63,7 +66,7 @@ from triplane.orchestration.ports import (
     TurnStore,
     UsageStore,
 )
-from triplane.orchestration.prompt import build_prompt, require_fits
+from triplane.orchestration.prompt import build_prompt, estimated_tokens, require_fits
 from triplane.orchestration.titles import provisional_title
 
 _log = structlog.get_logger(__name__)
@@ -89,22 +92,42 @@ class TurnDeps:
     observer: TurnObserver = field(default_factory=NobodyCounts)
     announcer: Announcer = field(default_factory=NobodyListens)
     signals: StopSignals = field(default_factory=NoSignals)
+    limits: RateLimits = field(default_factory=Unlimited)
 
 
 async def accept_turn(ask: Ask, deps: TurnDeps) -> OpenedTurn:
     """Open the turn and start generating; a retry gets the turn that runs, or ran, already.
 
-    Raises ModelNotFound, ContextTooLong, EngineUnavailable, NotFound (conversation), IdempotencyKeyReused,
-    Conflict; nothing has been written then.
+    Raises RateLimited, OverLimit, ModelNotFound, ContextTooLong, EngineUnavailable, NotFound (conversation),
+    IdempotencyKeyReused, Conflict; nothing has been written then, and nothing is taken from the limits.
     """
-    try:
-        counted = await count_ask(ask, deps.gateway, deps.system_policy)
-    except (DependencyFailed, Overloaded):
-        if known := await deps.turns.known(ask.who, ask.request_id, ask.body_sha256, ask.conversation_id):
-            return known
-        raise
-    require_fits(counted.new, counted.budget)
-    opened = await deps.turns.open(
+    with ExitStack() as unless_begun:
+        try:
+            reservation = unless_begun.enter_context(await reserve(ask, deps))
+            counted = await count_ask(ask, deps.gateway, deps.system_policy)
+        except (DependencyFailed, Busy):
+            if known := await deps.turns.known(ask.who, ask.request_id, ask.body_sha256, ask.conversation_id):
+                return known
+            raise
+        require_fits(counted.new, counted.budget)
+        opened = await _open(ask, counted, deps)
+        if opened.created:
+            deps.log.open(ask.who.tenant_id, opened.turn_id)
+            accepted = AcceptedTurn(counted=counted, opened=opened)
+            deps.running.start(opened.turn_id, generate_turn(accepted, deps, reservation))
+            unless_begun.pop_all()
+    return msgspec.structs.replace(opened, limits=reservation.limits)
+
+
+async def reserve(ask: Ask, deps: TurnDeps) -> Reservation:
+    """Take what the turn may need of its user's limits. Raises RateLimited, OverLimit."""
+    template = ask.template
+    return await deps.limits.reserve(template.flow, template.model, estimated_tokens(template, ask.system))
+
+
+async def _open(ask: Ask, counted: CountedAsk, deps: TurnDeps) -> OpenedTurn:
+    """The user's rows and the draft, or the turn of a request id that is known: one round trip."""
+    return await deps.turns.open(
         ask.who,
         NewTurn(
             turn_id=new_id("turn"),
@@ -121,28 +144,21 @@ async def accept_turn(ask: Ask, deps: TurnDeps) -> OpenedTurn:
             lease_owner=deps.owner,
         ),
     )
-    if opened.created:
-        deps.log.open(ask.who.tenant_id, opened.turn_id)
-        accepted = AcceptedTurn(counted=counted, opened=opened)
-        deps.running.start(opened.turn_id, generate_turn(accepted, deps))
-    return opened
 
 
-async def generate_turn(accepted: AcceptedTurn, deps: TurnDeps) -> None:
-    """Generate the answer, record it while it flows, and end the turn, unless another owner is to go on."""
+async def generate_turn(
+    accepted: AcceptedTurn, deps: TurnDeps, reservation: Reservation = NOTHING_TAKEN
+) -> None:
+    """Generate the answer, record it while it flows, and end the turn, unless another owner is to go on.
+
+    A turn that was taken over comes without a reservation: its first owner's drew the tokens.
+    """
     held, attempt = accepted.held, Attempt(Outcome(status="failed", error=_BUG))
     me = asyncio.current_task()
     announce_start(deps.announcer, accepted.ask.who, accepted.opened)
 
-    async def append(entries: list[LogEntry]) -> bool:
-        usage = attempt.usage
-        if not await deps.log.append(held, entries, usage):
-            return False
-        attempt.logged_usage = usage
-        return True
-
     async with Draft(
-        append=append,
+        append=lambda entries: deps.log.append(held, entries, attempt.usage),
         renew=lambda text, position: deps.turns.renew(held, text, position),
         interrupt=lambda reason: _cancel(me, reason),
     ) as draft:
@@ -154,6 +170,7 @@ async def generate_turn(accepted: AcceptedTurn, deps: TurnDeps) -> None:
         except asyncio.CancelledError as cancelled:
             attempt.outcome = STOPPED if cancelled.args == (STOP,) else None
         finally:
+            attempt.settle(reservation)
             await to_the_end(_leave(accepted, draft, attempt, deps))
 
 
@@ -243,12 +260,14 @@ async def _leave(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: T
     """End the turn, or let go of it for another owner; then release who follows here."""
     await draft.settle()
     if draft.is_lost:
-        await _bill_the_rest(accepted, attempt, deps)
+        await _lose(accepted, attempt, deps)
     elif attempt.outcome:
         result = turn_result(accepted, draft, attempt, attempt.outcome)
         if await finish_turn(accepted, result, attempt, draft, deps.turns, deps.hot_window):
             announce_end(deps.announcer, accepted.ask.who, accepted.opened, result.status)
-        deps.observer.turn_ended(result.status)
+            deps.observer.turn_ended(result.status)
+        else:
+            await _lose(accepted, attempt, deps)
     else:
         await _hand_over(accepted, draft, attempt, deps)
     deps.log.close(accepted.held.tenant_id, accepted.held.turn_id)
@@ -257,17 +276,17 @@ async def _leave(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: T
 async def _hand_over(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: TurnDeps) -> None:
     """A shutdown: another process, or this one's successor, goes on from the text so far."""
     with suppress(StoreUnavailable):  # the lease runs out by itself then
-        if attempt.completion:
-            await deps.usage.record(bill(accepted, attempt.completion))
+        await _bill(accepted, attempt, deps)
         await deps.turns.release(accepted.held, draft.text, draft.position)
     _log.info("turn handed over", turn_id=accepted.held.turn_id, position=draft.position)
 
 
-async def _bill_the_rest(accepted: AcceptedTurn, attempt: Attempt, deps: TurnDeps) -> None:
-    """The new owner bills what the log knows; what was computed since is known only here."""
+async def _lose(accepted: AcceptedTurn, attempt: Attempt, deps: TurnDeps) -> None:
+    """The turn has a newer owner, which bills what the log knows: the rest is known only here."""
     _log.info("turn lost to a newer owner", turn_id=accepted.held.turn_id)
-    rest = attempt.usage - attempt.logged_usage
-    if attempt.completion and rest.total_tokens:
-        event = bill(accepted, attempt.completion)
-        with suppress(StoreUnavailable):
-            await deps.usage.record(msgspec.structs.replace(event, id=f"{event.id}_rest", usage=rest))
+    await until_stored(lambda: _bill(accepted, attempt, deps))
+
+
+async def _bill(accepted: AcceptedTurn, attempt: Attempt, deps: TurnDeps) -> None:
+    if attempt.completion:
+        await deps.usage.record_attempt(bill(accepted, attempt.completion))

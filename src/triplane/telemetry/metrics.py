@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from triplane.domain.events import TurnStatus, Usage
+from triplane.domain.limits import LimitKind, Scope
 from triplane.telemetry.histograms import Tally, batch_histogram
 from triplane.telemetry.shared_metrics import DIRECTORY_VARIABLE, forget_ended_processes
 
@@ -128,6 +129,17 @@ class Metrics:
         self._windows = Counter(
             "triplane_hot_window_reads", "Hot window reads.", ("result",), registry=registry
         )
+        self._limited = Counter(
+            "triplane_requests_limited",
+            "Requests refused, by whose limit and of what.",
+            ("scope", "kind"),
+            registry=registry,
+        )
+        self._unshared = Counter(
+            "triplane_limits_unshared",
+            "Requests whose limits one process looked up alone, because Redis was away.",
+            registry=registry,
+        )
         self._bound_http: dict[tuple[str, str, int], Histogram] = {}
         self._engines: dict[tuple[str, str], EngineMetrics] = {}
 
@@ -160,6 +172,12 @@ class Metrics:
 
     def hot_window_read(self, *, hit: bool) -> None:
         self._windows.labels("hit" if hit else "miss").inc()
+
+    def request_limited(self, scope: Scope, kind: LimitKind) -> None:
+        self._limited.labels(scope, kind).inc()
+
+    def limits_unshared(self, claims: int) -> None:
+        self._unshared.inc(claims)
 
     def stream_opened(self) -> None:
         self._streams.inc()

@@ -58,7 +58,7 @@ def test_busy_plans_are_served_by_their_weights(each: list[float]) -> None:
         backlog.serve(cost)
 
     shares = [backlog.of_plan(plan) / weight for plan, weight in PLANS.items()]
-    assert max(shares) - min(shares) <= max(each) / min(PLANS.values())
+    assert max(shares) - min(shares) <= max(each) / min(PLANS.values()) + 1e-6
 
 
 @given(st.lists(costs, min_size=1, max_size=200))
@@ -71,7 +71,7 @@ def test_busy_users_of_a_plan_are_served_alike_however_much_they_ask_for(each: l
         backlog.serve(cost)
 
     tokens = [backlog.served["free", user] for user in ("ann", "bob", "cy")]
-    assert max(tokens) - min(tokens) <= max(each)
+    assert max(tokens) - min(tokens) <= max(each) + 1e-6
 
 
 @given(
@@ -98,8 +98,8 @@ def test_who_asked_for_nothing_has_saved_nothing_up(
 
     most = max([*together, *alone])
     free, pro = backlog.of_plan("free"), backlog.of_plan("pro") / PLANS["pro"]
-    assert abs(free - pro) <= 2 * most
-    assert abs(backlog.served["free", "ann"] - backlog.served["free", "cy"]) <= 2 * most
+    assert abs(free - pro) <= 2 * most + 1e-6
+    assert abs(backlog.served["free", "ann"] - backlog.served["free", "cy"]) <= 2 * most + 1e-6
 
 
 @given(st.integers(1, 30), st.integers(20, 200))

@@ -9,24 +9,28 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 
-from triplane.domain.completion import Sampling
+from triplane.domain.completion import Flow, Sampling
 from triplane.domain.conversation import OpenedTurn
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import is_id, new_id
-from triplane.orchestration.bff.answers import Identity, identity_of_turn
+from triplane.orchestration.accounts.plans import PlanOf, everybody_default
+from triplane.orchestration.bff.answers import identity_of_turn
 from triplane.orchestration.bff.errors import documented
+from triplane.orchestration.bff.flow import flow_of
 from triplane.orchestration.bff.request import StrictRequest
+from triplane.orchestration.bff.scope import set_limits
 from triplane.orchestration.bff.turn_answers import (
     Delivery,
     answer_with_turn,
     idempotency_key,
     require_deliverable,
 )
-from triplane.orchestration.bff.wire import ChatCompletion, RequestId, StreamOptions, TokenLimit
 from triplane.orchestration.branching import Another, continue_turn, regenerate_turn
 from triplane.orchestration.branching_ports import BranchStore
 from triplane.orchestration.following import FollowDeps
 from triplane.orchestration.turn import TurnDeps
+from triplane.wire.answers import Identity
+from triplane.wire.chat_completions import ChatCompletion, RequestId, StreamOptions, TokenLimit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class BranchDeps:
     turn: TurnDeps
     follow: FollowDeps
     branches: BranchStore
+    plan_of: PlanOf = everybody_default
 
 
 class ContinueRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +78,10 @@ def branch_handlers(deps: BranchDeps) -> list[HTTPRouteHandler]:
     ) -> Response[ChatCompletion]:
         body = data or ContinueRequest()
         _require_consistent(turn_id, body)
-        answered = await continue_turn(request.principal, turn_id, body.max_tokens, deps.turn, deps.branches)
+        who = request.principal
+        flow = flow_of(who, deps.plan_of)
+        answered = await continue_turn(who, turn_id, body.max_tokens, flow, deps.turn, deps.branches)
+        set_limits(request.scope, answered.opened.limits)
         delivery = Delivery.of(body, after=answered.log_position)
         return await answer_with_turn(
             request, _identity(answered.opened, answered.model), delivery, deps.follow
@@ -92,7 +100,9 @@ def branch_handlers(deps: BranchDeps) -> list[HTTPRouteHandler]:
     ) -> Response[ChatCompletion]:
         body = data or RegenerateRequest()
         _require_consistent(turn_id, body)
-        opened, model = await regenerate_turn(_another(request, turn_id, body), deps.turn, deps.branches)
+        another = _another(request, turn_id, body, flow_of(request.principal, deps.plan_of))
+        opened, model = await regenerate_turn(another, deps.turn, deps.branches)
+        set_limits(request.scope, opened.limits)
         return await answer_with_turn(request, _identity(opened, model), Delivery.of(body), deps.follow)
 
     return [continue_answer, regenerate_answer]
@@ -104,7 +114,7 @@ def _require_consistent(turn_id: str, body: ContinueRequest | RegenerateRequest)
     require_deliverable(body)
 
 
-def _another(request: StrictRequest, turn_id: str, body: RegenerateRequest) -> Another:
+def _another(request: StrictRequest, turn_id: str, body: RegenerateRequest, flow: Flow) -> Another:
     same: dict[str, Any] = msgspec.to_builtins(body) | dict.fromkeys(
         ("stream", "background", "stream_options", "request_id")
     )
@@ -117,6 +127,7 @@ def _another(request: StrictRequest, turn_id: str, body: RegenerateRequest) -> A
         sampling=Sampling(
             temperature=body.temperature, top_p=body.top_p, max_tokens=body.max_tokens, seed=body.seed
         ),
+        flow=flow,
     )
 
 

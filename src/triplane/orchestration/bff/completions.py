@@ -12,20 +12,18 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 
-from triplane.domain.completion import CompletionRequest, Message
+from triplane.domain.completion import CompletionRequest, Flow, Message
 from triplane.domain.errors import InvalidRequest, NotFound, UnsupportedParameter
 from triplane.domain.ids import is_id, new_id
+from triplane.orchestration.accounts.plans import PlanOf, everybody_default
 from triplane.orchestration.asks import Ask
-from triplane.orchestration.bff.answers import (
-    Identity,
-    collect_completion,
-    identity_of_turn,
-    stream_completion,
-)
+from triplane.orchestration.bff.answers import identity_of_turn
 from triplane.orchestration.bff.connection import unless_gone
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.event_stream import EventStream
+from triplane.orchestration.bff.flow import flow_of, prompt_affinity
 from triplane.orchestration.bff.request import StrictRequest
+from triplane.orchestration.bff.scope import set_limits
 from triplane.orchestration.bff.turn_answers import (
     STATUS_WAIT_S,
     Delivery,
@@ -33,16 +31,17 @@ from triplane.orchestration.bff.turn_answers import (
     idempotency_key,
     require_deliverable,
 )
-from triplane.orchestration.bff.wire import (
+from triplane.orchestration.following import FollowDeps
+from triplane.orchestration.stateless import StatelessDeps, start_completion
+from triplane.orchestration.turn import TurnDeps, accept_turn
+from triplane.wire.answers import Identity, collect_completion, stream_completion
+from triplane.wire.chat_completions import (
     ChatCompletion,
     ChatCompletionRequest,
+    completion_request,
     parse_messages,
-    parse_sampling,
     require_consistent,
 )
-from triplane.orchestration.following import FollowDeps
-from triplane.orchestration.stateless import StatelessCompletion, StatelessDeps
-from triplane.orchestration.turn import TurnDeps, accept_turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +49,7 @@ class CompletionDeps:
     turn: TurnDeps
     follow: FollowDeps
     stateless: StatelessDeps
+    plan_of: PlanOf = everybody_default
 
 
 def completion_handlers(deps: CompletionDeps) -> list[HTTPRouteHandler]:
@@ -76,8 +76,11 @@ def completion_handlers(deps: CompletionDeps) -> list[HTTPRouteHandler]:
 async def _stateless(
     request: StrictRequest, body: ChatCompletionRequest, deps: CompletionDeps
 ) -> Response[Any]:
-    asked = _completion_request(request, body, parse_messages(body.messages))
-    completion = StatelessCompletion(request.principal, asked, deps.stateless)
+    messages, who = parse_messages(body.messages), request.principal
+    flow = flow_of(who, deps.plan_of, prompt_affinity(who, messages))
+    asked = _completion_request(request, body, messages, flow)
+    completion = await start_completion(who, asked, deps.stateless)
+    set_limits(request.scope, completion.limits)
     identity = Identity(
         id="chatcmpl-" + asked.request_id.removeprefix("req_"), created=int(time.time()), model=body.model
     )
@@ -96,14 +99,16 @@ async def _stateless(
 async def _turn(
     request: StrictRequest, body: ChatCompletionRequest, conversation_id: str, deps: CompletionDeps
 ) -> Response[Any]:
-    opened = await accept_turn(_ask(request, body, conversation_id), deps.turn)
+    flow = flow_of(request.principal, deps.plan_of, conversation_id)
+    opened = await accept_turn(_ask(request, body, conversation_id, flow), deps.turn)
+    set_limits(request.scope, opened.limits)
     identity = identity_of_turn(
         opened.turn_id, conversation_id, opened.message_id, body.model, opened.created_at
     )
     return await answer_with_turn(request, identity, Delivery.of(body), deps.follow)
 
 
-def _ask(request: StrictRequest, body: ChatCompletionRequest, conversation_id: str) -> Ask:
+def _ask(request: StrictRequest, body: ChatCompletionRequest, conversation_id: str, flow: Flow) -> Ask:
     if not is_id("conv", conversation_id):
         raise NotFound("There is no such conversation.", param="conversation_id")
     messages = parse_messages(body.messages)
@@ -128,7 +133,7 @@ def _ask(request: StrictRequest, body: ChatCompletionRequest, conversation_id: s
         conversation_id=conversation_id,
         request_id=idempotency_key(request, body.request_id) or new_id("req"),
         body_sha256=_digest(body),
-        template=_completion_request(request, body, new),
+        template=_completion_request(request, body, new, flow),
         system=system,
         parent_id=body.parent_id,
         expected_parent=body.expected_parent,
@@ -142,17 +147,8 @@ def _digest(body: ChatCompletionRequest) -> bytes:
 
 
 def _completion_request(
-    request: StrictRequest, body: ChatCompletionRequest, messages: list[Message]
+    request: StrictRequest, body: ChatCompletionRequest, messages: list[Message], flow: Flow
 ) -> CompletionRequest:
-    return CompletionRequest(
-        request_id=request.request_id,
-        model=body.model,
-        messages=messages,
-        sampling=parse_sampling(body),
-        tools=body.tools or None,
-        tool_choice=body.tool_choice,
-        parallel_tool_calls=body.parallel_tool_calls,
-        response_format=body.response_format,
-        user=body.user,
-        cache_salt=request.principal.tenant_id,
+    return completion_request(
+        body, messages, request_id=request.request_id, cache_salt=request.principal.tenant_id, flow=flow
     )

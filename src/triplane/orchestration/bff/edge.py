@@ -1,4 +1,4 @@
-"""The outermost layer, in plain ASGI: request id, security headers, compression; API or web app.
+"""The outermost layer, in plain ASGI: request id, headers for all, compression; API or web app.
 
 It passes every message of a stream on at once: only a response that comes in one piece is compressed.
 """
@@ -13,7 +13,8 @@ import structlog
 
 from triplane.domain.ids import new_id
 from triplane.orchestration.bff.deps import ASGIApp
-from triplane.orchestration.bff.scope import set_request_id
+from triplane.orchestration.bff.limit_headers import limit_headers
+from triplane.orchestration.bff.scope import limits_of, set_request_id
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}\Z")
 _COMPRESSIBLE = re.compile(
@@ -57,7 +58,8 @@ class Edge:
         set_request_id(scope, request_id)
         app = self._api if first_segment(scope["path"]) in self._api_paths else self._web
         headers = [*self._headers, (b"x-request-id", request_id.encode())]
-        sender = _Sender(send, headers, gzip_accepted=_accepts_gzip(incoming.get(b"accept-encoding", b"")))
+        gzip_accepted = _accepts_gzip(incoming.get(b"accept-encoding", b""))
+        sender = _Sender(scope, send, headers, gzip_accepted=gzip_accepted)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await app(scope, receive, sender)
 
@@ -80,7 +82,10 @@ def _accepts_gzip(accept_encoding: bytes) -> bool:
 class _Sender:
     """Adds the headers, and compresses what comes in one piece and is worth it."""
 
-    def __init__(self, send: Any, headers: list[tuple[bytes, bytes]], *, gzip_accepted: bool) -> None:
+    def __init__(
+        self, scope: Any, send: Any, headers: list[tuple[bytes, bytes]], *, gzip_accepted: bool
+    ) -> None:
+        self._scope = scope
         self._send = send
         self._headers = headers
         self._gzip_accepted = gzip_accepted
@@ -90,6 +95,8 @@ class _Sender:
         if message["type"] == "http.response.start":
             given = {name.lower() for name, _ in message["headers"]}
             added = [header for header in self._headers if header[0] not in given]
+            if limits := limits_of(self._scope):
+                added += limit_headers(limits)
             message = {**message, "headers": [*message["headers"], *added]}
             if self._may_compress(message):
                 self._held = message

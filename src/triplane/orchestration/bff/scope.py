@@ -1,14 +1,16 @@
-"""What we keep with each request, in ASGI's `scope["state"]`: its id, who sends it, and what failed."""
+"""What we keep with each request, in ASGI's `scope["state"]`: its id, its sender, what failed, limits."""
 
 from collections.abc import MutableMapping
 from typing import Any
 
 from triplane.domain.ids import new_id
+from triplane.domain.limits import LimitState
 from triplane.orchestration.accounts.authentication import Authenticated
 
 _REQUEST_ID = "request_id"
 _AUTHENTICATED = "authenticated"
 _ERROR_CODE = "error_code"
+_LIMITS = "limits"
 
 AnyScope = MutableMapping[str, Any]
 
@@ -37,3 +39,14 @@ def authenticated_of(scope: Any) -> Authenticated:
 def set_error_code(scope: Any, code: str | None) -> None:
     """The code of the error that the request is answered with, for whoever counts errors."""
     scope.setdefault("state", {})[_ERROR_CODE] = code
+
+
+def set_limits(scope: Any, limits: LimitState | None) -> None:
+    """How the sender stands, for the headers of the response."""
+    if limits:
+        scope.setdefault("state", {})[_LIMITS] = limits
+
+
+def limits_of(scope: Any) -> LimitState | None:
+    found = scope.get("state", {}).get(_LIMITS)
+    return found if isinstance(found, LimitState) else None

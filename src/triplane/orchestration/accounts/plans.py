@@ -1,0 +1,17 @@
+"""The plan that somebody is on: a name, whose limits and place in the queue the catalogue has."""
+
+from collections.abc import Callable
+
+from triplane.domain.conversation import Principal
+from triplane.domain.limits import DEFAULT_PLAN
+
+PlanOf = Callable[[Principal], str]
+"""The one place to ask for the plan of a user or of the API key that they came with."""
+
+
+def one_plan_for_all(name: str) -> PlanOf:
+    """Until the database knows plans."""
+    return lambda _: name
+
+
+everybody_default = one_plan_for_all(DEFAULT_PLAN)
