@@ -166,6 +166,7 @@ def examples() -> list[str]:
 
 
 def test_the_examples_of_the_docs_are_catalogues() -> None:
+    assert examples()
     for example in examples():
         parse_catalogue(tomllib.loads(example))
 
