@@ -102,6 +102,22 @@ def test_who_asked_for_nothing_has_saved_nothing_up(
     assert abs(backlog.served["free", "ann"] - backlog.served["free", "cy"]) <= 2 * most + 1e-6
 
 
+def test_a_plan_that_comes_to_an_empty_queue_begins_where_the_other_one_is() -> None:
+    backlog = Backlog()
+    for _ in range(100):
+        backlog.push("free", "ann")
+        backlog.serve()
+
+    for _ in range(20):
+        backlog.push("pro", "bob")
+        backlog.push("free", "ann")
+        backlog.push("free", "cy")
+
+    order = [backlog.serve() for _ in range(20)]
+    assert sum(plan == "free" for plan, _, _ in order) == 4
+    assert {user for plan, user, _ in order if plan == "free"} == {"ann", "cy"}
+
+
 @given(st.integers(1, 30), st.integers(20, 200))
 def test_a_light_user_behind_a_flood_is_served_next_but_few(heavy_users: int, flood: int) -> None:
     backlog = Backlog()
