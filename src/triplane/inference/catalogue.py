@@ -16,8 +16,9 @@ import msgspec
 from triplane.domain.completion import ModelCard
 from triplane.domain.limits import DEFAULT_PLAN, Limits
 from triplane.domain.money import FREE, Price
+from triplane.inference.http1.origin import origin_of
 from triplane.inference.limit_policy import LimitPolicy, PlanLimits
-from triplane.inference.timeouts import Timeouts
+from triplane.inference.timeouts import Seconds, Timeouts
 
 EMBEDDED = "embedded"
 """In place of an address: the engine that `triplane serve` starts."""
@@ -28,7 +29,6 @@ Ability = Literal["tools", "vision", "json_schema", "continuation", "logprobs"]
 _CONTINUES: frozenset[EngineKind] = frozenset({"llama_cpp", "vllm", "sglang", "anthropic_http"})
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=120)]
 
 
@@ -98,7 +98,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     over_wait_s: Annotated[float, msgspec.Meta(ge=0)]
-    tools: Literal[True, False] = True
+    tools: bool = True
     context_tokens: Positive | None = None
     model: Name | None = None
 
@@ -184,10 +184,23 @@ def parse_catalogue(raw: Mapping[str, Any]) -> Catalogue:
     try:
         catalogue = msgspec.convert(raw, Catalogue, dec_hook=_decimal, strict=False)
     except msgspec.ValidationError as error:
-        raise CatalogueError(str(error)) from error
+        raise CatalogueError(_placed(raw, str(error))) from error
     if problems := list(_problems(catalogue)):
         raise CatalogueError("; ".join(problems))
     return catalogue
+
+
+def _placed(raw: Mapping[str, Any], message: str) -> str:
+    """The message with the table's name in it, which msgspec leaves out."""
+    for section, kind in (("plans", Plan), ("routes", Route), ("models", Model)):
+        tables = raw.get(section)
+        for name, table in tables.items() if isinstance(tables, dict) else ():
+            try:
+                msgspec.convert(table, kind, dec_hook=_decimal, strict=False)
+            except msgspec.ValidationError as error:
+                what, _, path = str(error).partition(" - at `$")
+                return f"{section}.{name}{path.rstrip('`')}: {what}"
+    return message
 
 
 def _decimal(kind: type, value: Any) -> Any:
@@ -204,8 +217,9 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
         for url in (*route.urls, *route.prefill_urls):
             if url == EMBEDDED and route.engine == "llama_cpp":
                 continue
-            if not url.startswith(("http://", "https://")):
-                yield f"routes.{name}: {url!r} is no http:// or https:// address"
+            if not _is_address(url):
+                shown = url.rpartition("@")[2]
+                yield f"routes.{name}: {shown!r} is no http:// or https:// address without a user name"
         if len(set(route.urls)) < len(route.urls):
             yield f"routes.{name}.urls names an address twice"
         if route.key_env and route.key_file:
@@ -214,6 +228,14 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
             yield f"routes.{name}.prefill_urls: only vllm can hand a KV cache on"
     for name, model in catalogue.models.items():
         yield from _problems_of_model(name, model, catalogue)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        origin_of(url)
+    except ValueError:
+        return False
+    return True
 
 
 def _problems_of_model(name: str, model: Model, catalogue: Catalogue) -> Iterator[str]:

@@ -79,5 +79,8 @@ class EngineOpener:
 
 def _replica_name(name: str, route: Route, url: str) -> str:
     """The route's name; with the address behind it where the route has several."""
-    several = len(route.urls) + len(route.prefill_urls) > 1
-    return f"{name}@{urlsplit(url).netloc or url}" if several else name
+    if len(route.urls) + len(route.prefill_urls) == 1:
+        return name
+    address = urlsplit(url)
+    where = address.netloc + address.path.rstrip("/").removesuffix("/v1")
+    return f"{name}@{where or url}"
