@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
+from prometheus_client import start_http_server
 from redis.asyncio import Redis
 
 from triplane import __version__
@@ -40,11 +41,14 @@ from triplane.inference.catalogue import EMBEDDED, Catalogue, Model, Route, read
 from triplane.inference.catalogue_file import follow_catalogue
 from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
+from triplane.inference.limit_policy import LimitPolicy
 from triplane.inference.limits import Limiter
 from triplane.inference.service.completions import Completions
 from triplane.inference.service.http_proxy import HttpProxy
 from triplane.inference.service.keys import KeyFile
 from triplane.inference.service.limiting import Unlimited
+from triplane.inference.service.rpc.client import ClientTls, RemoteGateway
+from triplane.inference.service.rpc.server import TlsFiles, serving
 from triplane.inference.service.server import HttpServer
 from triplane.inference.service.usage_log import UsageLog
 from triplane.inference.shared_buckets import SharedBuckets
@@ -65,7 +69,7 @@ from triplane.orchestration.stateless import StatelessDeps
 from triplane.orchestration.summaries import SUMMARISE, SummaryDeps, SummaryJob, summarise
 from triplane.orchestration.titles import TitleDeps, TitleJob, generate_title
 from triplane.orchestration.turn import STOP, TurnDeps
-from triplane.settings import Settings, SettingsError
+from triplane.settings import GatewaySettings, Settings, SettingsError
 from triplane.telemetry.completions import CompletionMetrics
 from triplane.telemetry.logs import configure_logging
 from triplane.telemetry.metrics import Metrics
@@ -192,7 +196,7 @@ async def run_http_gateway(settings: Settings, listening: socket.socket, options
         metrics = Metrics()
         keys, usage_log = KeyFile(options.keys), UsageLog(options.usage_log)
         stack.push_async_callback(usage_log.close)
-        gateway = _gateway(settings, metrics, stack)
+        gateway = _own_gateway(settings, metrics, stack)
         completions = Completions(gateway, Unlimited(), usage_log)
         told = _told_to_stop()
         proxy = HttpProxy(gateway, keys, completions, metrics, tracing, told.is_set)
@@ -210,6 +214,25 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+async def run_rpc_gateway(settings: Settings, address: str, metrics_at: tuple[str, int] | None) -> None:
+    """The gateway alone, over gRPC, until told to stop; its metrics over HTTP, if an address is given.
+
+    Raises SettingsError, CatalogueError, RuntimeError (it can't listen there).
+    """
+    configure_logging(settings.log_level)
+    async with AsyncExitStack() as stack:
+        _tracing(settings, "triplane-gateway", stack)
+        metrics, told = Metrics(), _told_to_stop()
+        gateway = _own_gateway(settings, metrics, stack)
+        if metrics_at:
+            server, thread = start_http_server(metrics_at[1], metrics_at[0], registry=metrics.registry)
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+        await stack.enter_async_context(serving(gateway, address, _server_tls(settings.gateway)))
+        _log.info("the gateway listens", address=address)
+        await told.wait()
 
 
 def _read_again(keys: KeyFile, usage_log: UsageLog) -> None:
@@ -287,7 +310,7 @@ def _announcer(redis: Redis, stack: AsyncExitStack) -> RedisAnnouncer:
 
 def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
     """The limits of all processes over this Redis; what has ended is told before the process ends."""
-    policy = _catalogue(settings).limit_policy
+    policy = read_catalogue(settings.catalogue).limit_policy if settings.catalogue else LimitPolicy()
     limiter = Limiter(SharedBuckets(RedisBuckets(redis, LEASE_S), metrics), policy, metrics)
     serving = BackgroundTasks()
 
@@ -302,7 +325,43 @@ def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExi
     return limiter
 
 
-def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:
+def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway | RemoteGateway:
+    """The gateway in this process, or the way to the one that the settings name. Raises CatalogueError."""
+    if settings.gateway.address is None:
+        return _own_gateway(settings, metrics, stack)
+    remote = RemoteGateway(settings.gateway.address, _client_tls(settings.gateway))
+    stack.push_async_callback(remote.close)
+    return remote
+
+
+def _client_tls(wanted: GatewaySettings) -> ClientTls | None:
+    if not wanted.is_tls:
+        return None
+    ca = _required(str(wanted.ca) if wanted.ca else None, "TRIPLANE_GATEWAY_CA")
+    return ClientTls(
+        ca=_pem(Path(ca)),
+        key=_pem(wanted.key) if wanted.key else None,
+        certificate=_pem(wanted.certificate) if wanted.certificate else None,
+    )
+
+
+def _server_tls(wanted: GatewaySettings) -> TlsFiles | None:
+    """TLS if there is a certificate; only for known clients if there is an authority of theirs."""
+    if wanted.certificate is None:
+        return None
+    key = _required(str(wanted.key) if wanted.key else None, "TRIPLANE_GATEWAY_KEY")
+    ca = _pem(wanted.ca) if wanted.ca else None
+    return TlsFiles(key=_pem(Path(key)), certificate=_pem(wanted.certificate), client_ca=ca)
+
+
+def _pem(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{file} can't be read: {error.strerror}.") from error
+
+
+def _own_gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:
     """The gateway, with its fleet looked after and its catalogue followed. Raises CatalogueError."""
     opener = EngineOpener(embedded_url=settings.engine.url, embedded_key=settings.engine.api_key)
     gateway = Gateway(_catalogue(settings), opener, observer=CompletionMetrics(metrics))

@@ -38,6 +38,19 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     model_file: Path | None
 
 
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`address` None: the gateway is a library in every process; else that of the process which is it:
+    `host:port`, or `unix:/path`. With `is_tls`, the files are PEM: the other side's authority, and one's own
+    certificate and key.
+    """
+
+    address: str | None
+    is_tls: bool
+    ca: Path | None
+    certificate: Path | None
+    key: Path | None
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses that are None mean the embedded server, which `triplane serve` starts.
 
@@ -57,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     objects_url: str | None
     engine: EngineSettings
     catalogue: Path | None
+    gateway: GatewaySettings
     workers: int
     max_body_bytes: int
     secret: str | None
@@ -91,6 +105,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             model_file=_path(environment, "TRIPLANE_MODEL_FILE"),
         ),
         catalogue=_catalogue(environment),
+        gateway=_gateway(environment),
         workers=_whole_number(environment, "TRIPLANE_WORKERS", 1, 1, 256),
         max_body_bytes=_whole_number(environment, "TRIPLANE_MAX_BODY_BYTES", 4 * 2**20, 1024, 2**31),
         secret=environment.get("TRIPLANE_SECRET"),
@@ -117,6 +132,17 @@ def _catalogue(environment: Mapping[str, str]) -> Path | None:
         raise SettingsError(f"TRIPLANE_CATALOGUE is {chosen}: there is no such file.")
     usual = _data_dir(environment) / "models.toml"
     return chosen or (usual if usual.is_file() else None)
+
+
+def _gateway(environment: Mapping[str, str]) -> GatewaySettings:
+    url = _address(environment, "TRIPLANE_GATEWAY", ("grpc://", "grpcs://", "unix:/"))
+    return GatewaySettings(
+        address=url and url.removeprefix("grpc://").removeprefix("grpcs://").rstrip("/"),
+        is_tls=bool(url) and str(url).startswith("grpcs://"),
+        ca=_path(environment, "TRIPLANE_GATEWAY_CA"),
+        certificate=_path(environment, "TRIPLANE_GATEWAY_CERTIFICATE"),
+        key=_path(environment, "TRIPLANE_GATEWAY_KEY"),
+    )
 
 
 def _engine_kind(environment: Mapping[str, str]) -> Literal["llama_cpp", "openai_http"]:

@@ -54,6 +54,31 @@ def test_it_serves_real_answers_and_a_second_start_takes_seconds(data_dir: Path)
     assert took < SECONDS_FOR_A_SECOND_START
 
 
+def test_two_workers_share_one_gateway_which_comes_back_when_it_is_killed(data_dir: Path) -> None:
+    with serving(data_dir, TRIPLANE_WORKERS="2") as server:
+        assert complete(server)
+        [gateway] = [each for each in server.family() if "gateway" in each.cmdline()]
+        gateway.kill()
+
+        server.wait_for(re.compile("The gateway serves again"), timeout_s=30)
+        assert answered_in_the_end(server)
+        [another] = [each for each in server.family() if "gateway" in each.cmdline()]
+
+    assert another.pid != gateway.pid
+
+
+def answered_in_the_end(server: ServeProcess) -> str:
+    """An answer, asked for until there is one: a client does so when it is told 503."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return complete(server)
+        except urllib.error.HTTPError as refused:
+            if refused.code not in (502, 503) or time.monotonic() > deadline:
+                raise
+            refused.close()
+
+
 def test_the_sign_in_link_signs_in_once(served: ServeProcess) -> None:
     made = run_triplane(served.data_dir, "sign-in-link")
     link = made.stdout.strip()

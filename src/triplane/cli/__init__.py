@@ -128,7 +128,16 @@ def simulated_engine(
 
 @app.command()
 def gateway(
-    http: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to listen.")],
+    http: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Be an OpenAI-compatible proxy there.")
+    ] = None,
+    grpc: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Serve API processes there; unix:/PATH is possible too."),
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="With --grpc: /metrics for Prometheus there.")
+    ] = None,
     keys_file: Annotated[
         Path | None, typer.Option("--keys", help="The key file; gateway-keys.toml in the data folder.")
     ] = None,
@@ -137,10 +146,15 @@ def gateway(
     ] = None,
     grace: Annotated[float, typer.Option(min=0, help="Seconds for running answers at a stop.")] = 30.0,
 ) -> None:
-    """Run the gateway alone: an OpenAI-compatible proxy that needs no database."""
-    from triplane.cli.gateway import run_gateway_process
+    """Run the gateway alone: a proxy that needs no database, or the one gateway of all API processes."""
+    from triplane.cli.gateway import run_http_gateway_process, run_rpc_gateway_process
 
-    run_gateway_process(read_settings(), http, keys_file, usage_log, grace)
+    if (http is None) == (grpc is None):
+        raise typer.BadParameter("say --http HOST:PORT or --grpc HOST:PORT")
+    if http is not None:
+        run_http_gateway_process(read_settings(), http, keys_file, usage_log, grace)
+    else:
+        run_rpc_gateway_process(read_settings(), grpc or "", metrics)
 
 
 @app.command("gateway-key")

@@ -12,7 +12,7 @@ from triplane.settings import Settings
 _BACKLOG = 2048
 
 
-def run_gateway_process(
+def run_http_gateway_process(
     settings: Settings, address: str, keys: Path | None, usage_log: Path | None, grace_s: float
 ) -> None:
     from triplane.main import HttpGatewayOptions, run_http_gateway
@@ -30,6 +30,17 @@ def run_gateway_process(
         raise CommandFailed(f"{error.filename or options.usage_log}: {error.strerror}.") from None
 
 
+def run_rpc_gateway_process(settings: Settings, address: str, metrics: str | None) -> None:
+    from triplane.main import run_rpc_gateway
+
+    if not address.startswith("unix:"):
+        _host_and_port(address)
+    try:
+        uvloop.run(run_rpc_gateway(settings, address, _host_and_port(metrics) if metrics else None))
+    except RuntimeError as error:
+        raise CommandFailed(str(error)) from None
+
+
 def new_gateway_key(name: str) -> tuple[str, str]:
     """A secret, and the lines for the key file."""
     try:
@@ -40,14 +51,18 @@ def new_gateway_key(name: str) -> tuple[str, str]:
 
 def _bind(address: str) -> socket.socket:
     """Exactly the address that was asked for: a proxy that moves is not found."""
-    host, separator, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not separator or not port.isdigit() or int(port) > 65535:
-        raise CommandFailed(f"{address!r} is no address: write HOST:PORT, such as 127.0.0.1:8500.")
+    host, port = _host_and_port(address)
     try:
         family, _, _, _, resolved = socket.getaddrinfo(
-            host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         return socket.create_server(resolved[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
         raise CommandFailed(f"Can't listen on {address}: {error.strerror or error}.") from None
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise CommandFailed(f"{address!r} is no address: write HOST:PORT, such as 127.0.0.1:8500.")
+    return host.removeprefix("[").removesuffix("]"), int(port)

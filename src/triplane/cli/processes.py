@@ -62,7 +62,7 @@ def _require_addresses(settings: Settings) -> None:
     addresses = {
         "TRIPLANE_DATABASE_URL": settings.database_url,
         "TRIPLANE_REDIS_URL": settings.redis_url,
-        "TRIPLANE_ENGINE_URL": settings.engine.url or settings.catalogue,
+        "TRIPLANE_ENGINE_URL": settings.engine.url or settings.catalogue or settings.gateway.address,
         "TRIPLANE_SECRET": settings.secret,
     }
     missing = [name for name, address in addresses.items() if not address]

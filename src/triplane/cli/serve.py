@@ -18,13 +18,14 @@ from triplane.adapters.embedded.child import ChildSpec, at_once
 from triplane.adapters.embedded.postgres import EmbeddedPostgres
 from triplane.adapters.embedded.redis import EmbeddedRedis
 from triplane.adapters.embedded.run_folder import RunFolder, RunState, start_time
+from triplane.adapters.embedded.server_folder import own_folder, socket_folder
 from triplane.adapters.embedded.supervisor import Supervisor, run_until_told
 from triplane.cli.accounts import new_link
 from triplane.cli.database import migrate, serve_lock
 from triplane.cli.listening import Listener, free_port, listen
 from triplane.cli.models import model_file, uses_embedded_engine
 from triplane.cli.secret import signing_secret
-from triplane.cli.waiting import answers, patiently
+from triplane.cli.waiting import answers, listens, patiently
 from triplane.settings import Settings
 from triplane.telemetry.shared_metrics import start_shared_metrics
 
@@ -82,6 +83,7 @@ class Server:
             migrate(self.environment["TRIPLANE_DATABASE_URL"], say),
             self._start_engine(),
         )
+        await self._start_gateway()
         say("Starting the API …")
         await self._start_workers()
         self._note(ready=True)
@@ -135,20 +137,35 @@ class Server:
         say("Starting the engine …")
         health = answers(f"http://127.0.0.1:{port}/health")
         await self._supervisor.start(
-            self._own("engine", "The engine", ready=health, ready_timeout_s=180.0, stop_timeout_s=3.0)
+            self._own("engine", title="The engine", ready=health, ready_timeout_s=180.0, stop_timeout_s=3.0)
         )
         self._note()
+
+    async def _start_gateway(self) -> None:
+        """Several API workers share one gateway, so that its queues and slots hold for all of them."""
+        if self.settings.workers == 1 or self.settings.gateway.address is not None:
+            return
+        folder = socket_folder(self.settings.data_dir, "gateway")
+        own_folder(folder)
+        place = folder / "gateway.sock"
+        place.unlink(missing_ok=True)
+        self.environment["TRIPLANE_GATEWAY"] = f"unix:{place}"
+        say("Starting the gateway …")
+        command = ("gateway", "--grpc", f"unix:{place}")
+        await self._supervisor.start(self._own(*command, title="The gateway", ready=listens(place)))
 
     async def _start_workers(self) -> None:
         descriptor = self.listener.socket.fileno()
         self.environment["TRIPLANE_LISTEN_FD"] = str(descriptor)
         ready = answers(f"{self.listener.url}/readyz")
         workers = [
-            self._own("api", f"API worker {number}", f"api-{number}", ready=ready, pass_fds=(descriptor,))
+            self._own(
+                "api", title=f"API worker {number}", name=f"api-{number}", ready=ready, pass_fds=(descriptor,)
+            )
             for number in range(1, self.settings.workers + 1)
         ]
         await self._supervisor.start(*workers)
-        await self._supervisor.start(self._own("worker", "The job worker"))
+        await self._supervisor.start(self._own("worker", title="The job worker"))
 
     async def _greet(self, seconds: float) -> None:
         url = self.settings.public_url or self.listener.url
@@ -163,10 +180,9 @@ class Server:
 
     def _own(
         self,
-        command: str,
+        *command: str,
         title: str,
         name: str | None = None,
-        *,
         ready: Callable[[], Awaitable[None]] = at_once,
         ready_timeout_s: float = 60.0,
         stop_timeout_s: float = 8.0,
@@ -174,9 +190,9 @@ class Server:
     ) -> ChildSpec:
         """A process of this same program."""
         return ChildSpec(
-            name=name or command,
+            name=name or command[0],
             title=title,
-            command=(sys.executable, "-m", "triplane.cli", command),
+            command=(sys.executable, "-m", "triplane.cli", *command),
             environment=dict(self.environment),
             ready=ready,
             ready_timeout_s=ready_timeout_s,

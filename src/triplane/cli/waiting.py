@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from triplane.adapters.embedded.server_folder import DataFolderInUse
@@ -19,6 +20,22 @@ def answers(url: str) -> Callable[[], Awaitable[None]]:
             if await http_status(url) == 200:
                 return
             await asyncio.sleep(_PAUSE_S)
+
+    return wait
+
+
+def listens(socket: Path) -> Callable[[], Awaitable[None]]:
+    """A wait that ends once something accepts connections at this Unix socket. The caller bounds its time."""
+
+    async def wait() -> None:
+        while True:
+            try:
+                _, writer = await asyncio.open_unix_connection(socket)
+            except OSError:
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            writer.close()
+            return
 
     return wait
 
