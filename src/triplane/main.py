@@ -300,6 +300,7 @@ def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gat
     stack.push_async_callback(gateway.close)
     watching = BackgroundTasks()
     watching.start("fleet", gateway.watch())
+    watching.start("fleet metrics", metrics.fleet.follow(gateway.fleet))
     if settings.catalogue:
         watching.start("catalogue", follow_catalogue(settings.catalogue, gateway.reload))
     stack.push_async_callback(watching.aclose, 0)

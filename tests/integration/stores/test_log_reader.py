@@ -163,8 +163,9 @@ async def test_redis_killed_and_restarted_empty_costs_nobody_an_entry(tmp_path: 
             await other.aclose()
 
 
-async def test_a_new_owner_learns_the_engine_calls_of_each_owner_before_it(redis_url: str) -> None:
-    owner, heir = Worker(redis_url), Worker(redis_url)
+async def test_a_new_owner_learns_the_engine_calls_of_each_owner_before_it(
+    owner: Worker, other: Worker
+) -> None:
     first = HeldTurn(tenant_id=TENANT, turn_id=new_id("turn"), fence=1)
     second, third = (msgspec.structs.replace(first, fence=fence) for fence in (2, 3))
     usage = Usage(prompt_tokens=9, completion_tokens=2, cached_tokens=4)
@@ -177,12 +178,10 @@ async def test_a_new_owner_learns_the_engine_calls_of_each_owner_before_it(redis
     await owner.log.append(first, [LogEntry(position=2, event=word)], calls)
     await owner.log.append(second, [LogEntry(position=3, event=word)], calls[:1])
 
-    recovered = await heir.log.take_over(third)
+    recovered = await other.log.take_over(third)
 
     assert [(each.fence, each.position, each.calls) for each in recovered.attempts] == [
         (1, 2, calls),
         (2, 3, calls[:1]),
     ]
     assert recovered.usage == usage
-    await owner.aclose()
-    await heir.aclose()
