@@ -91,6 +91,8 @@ class ScriptedStream:
     async def aclose(self) -> None:
         await asyncio.sleep(0)
         self.abort(EngineFailed("closed"))
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def _counted(self, events: list[EngineEvent]) -> list[EngineEvent]:
         tokens = sum(self._script.tokens_each for each in events if isinstance(each, Delta | ToolCallDelta))

@@ -188,7 +188,7 @@ class RunningCompletion:
         except TriplaneError as error:
             self._fail(broken, because or error)
         except asyncio.CancelledError:
-            if not self._is_closed or _is_being_cancelled():
+            if _is_being_cancelled() or not self._is_closed:
                 raise
         else:
             if not self._is_closed:

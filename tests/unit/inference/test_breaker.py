@@ -1,7 +1,7 @@
 """The circuit breaker, and the replica and retry budget around it, on a clock that the test moves."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -205,6 +205,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
+TestBreakerMachine.settings = settings(max_examples=50, deadline=None)
 
 
 @given(st.lists(st.booleans(), max_size=300), st.floats(0, 1), st.integers(1, 20))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instant_loop import run_instantly, settle
+from instant_loop import now, run_instantly, settle
 from scripted_engines import (
     HANG,
     Scene,
@@ -203,9 +203,11 @@ def test_closing_while_the_next_call_waits_for_a_slot_stops_the_wait() -> None:
         await settle()
         assert of.gateway.fleet()[1].waiting == 1
 
+        before = now()
         await completion.aclose()
 
         assert await reading == 2
+        assert now() == before
         assert of.gateway.fleet()[1].waiting == 0
         await holding.aclose()
         of.assert_nothing_is_left()
