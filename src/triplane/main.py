@@ -33,6 +33,7 @@ from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.adapters.redis.signals import RedisStopSignals
+from triplane.domain.fleet import RouteView
 from triplane.experience.web_app import WebApp
 from triplane.inference.buckets import LEASE_S
 from triplane.inference.catalogue import EMBEDDED, Catalogue, Model, Route, read_catalogue
@@ -55,6 +56,7 @@ from triplane.orchestration.bff.app import create_app
 from triplane.orchestration.bff.branches import BranchDeps, branch_handlers
 from triplane.orchestration.bff.completions import CompletionDeps, completion_handlers
 from triplane.orchestration.bff.deps import AppDeps, ASGIApp
+from triplane.orchestration.bff.fleet import fleet_handlers
 from triplane.orchestration.bff.live_updates import live_update_handlers
 from triplane.orchestration.bff.summaries import summary_handlers
 from triplane.orchestration.bff.turns import turn_handlers
@@ -99,6 +101,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         log, usage = RedisReplayLog(redis, reader), PostgresUsage(database)
         history = PostgresHistory(database)
         limits, plan_of = _limiter(settings, redis, metrics, stack), one_plan_for_all(settings.default_plan)
+        process = f"{socket.gethostname()}:{os.getpid()}"
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
         signals = RedisStopSignals(redis, lambda turn_id: running.cancel(turn_id, STOP))
@@ -117,7 +120,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
             usage=usage,
             running=running,
             system_policy=SYSTEM_POLICY,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
+            owner=process,
             observer=metrics,
             announcer=announcer,
             signals=signals,
@@ -131,6 +134,10 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         branches = PostgresBranches(database)
         stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering, limits=limits)
         accounts = PostgresAccounts(database)
+
+        async def fleet() -> list[RouteView]:
+            return gateway.fleet()
+
         app = create_app(
             AppDeps(
                 conversations=conversations,
@@ -157,6 +164,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
                 *live_update_handlers(RedisAnnouncements(redis, reader), leaving),
                 *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=branches, plan_of=plan_of)),
                 *summary_handlers(history),
+                *fleet_handlers(process, fleet),
             ],
         )
         yield RequestTelemetry(app, metrics, tracing)

@@ -171,6 +171,22 @@ def chat(
     chat(read_settings(), ChatOptions(question, url, key, model, max_tokens))
 
 
+@app.command()
+def top(
+    url: Annotated[
+        str | None, typer.Option(envvar="TRIPLANE_URL", help="The server; this machine's by default.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar="TRIPLANE_API_KEY", help="An administrator's API key.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Once, as JSON, for scripts.")] = False,
+) -> None:
+    """Watch the engines: queues, load, latencies, errors, each second."""
+    from triplane.cli.top import top
+
+    top(read_settings(), url, key, as_json=as_json)
+
+
 @app.command("sign-in-link")
 def sign_in_link() -> None:
     """Print a new one-time link that signs the administrator in."""

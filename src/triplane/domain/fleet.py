@@ -43,3 +43,13 @@ class RouteView(msgspec.Struct, frozen=True, kw_only=True):
     waiting_by_plan: dict[str, int] = {}
     recent: Recent = Recent()
     replicas: list[ReplicaView]
+
+
+class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The fleet as one process sees it, `at` in Unix seconds. Slots, queues, calls and the last minute are
+    this process's share, `process` names it; what engines say of themselves is of all processes."""
+
+    object: Literal["fleet"] = "fleet"
+    process: str
+    at: float
+    routes: list[RouteView]
