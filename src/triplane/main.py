@@ -286,7 +286,7 @@ def _announcer(redis: Redis, stack: AsyncExitStack) -> RedisAnnouncer:
 
 def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
     """The limits of all processes over this Redis; what has ended is told before the process ends."""
-    policy = _catalogue(settings).limit_policy
+    policy = catalogue_of(settings).limit_policy
     limiter = Limiter(SharedBuckets(RedisBuckets(redis, LEASE_S), metrics), policy, metrics)
     serving = BackgroundTasks()
 
@@ -304,7 +304,7 @@ def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExi
 def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:
     """The gateway, with its fleet looked after and its catalogue followed. Raises CatalogueError."""
     opener = EngineOpener(embedded_url=settings.engine.url, embedded_key=settings.engine.api_key)
-    gateway = Gateway(_catalogue(settings), opener, observer=CompletionMetrics(metrics))
+    gateway = Gateway(catalogue_of(settings), opener, observer=CompletionMetrics(metrics))
     stack.push_async_callback(gateway.close)
     watching = BackgroundTasks()
     watching.start("fleet", gateway.watch())
@@ -315,12 +315,14 @@ def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gat
     return gateway
 
 
-def _catalogue(settings: Settings) -> Catalogue:
-    """The catalogue; of a set-up without one: the engine that the settings name serves the only model."""
+def catalogue_of(settings: Settings) -> Catalogue:
+    """The catalogue; of a set-up without one: the engine that the settings name serves the only model.
+
+    Raises CatalogueError, SettingsError.
+    """
     if settings.catalogue:
         return read_catalogue(settings.catalogue)
     wanted = settings.engine
-    url = _required(wanted.url, "TRIPLANE_ENGINE_URL")
     if wanted.kind == "llama_cpp":
         route = Route(
             engine="llama_cpp",
@@ -334,7 +336,7 @@ def _catalogue(settings: Settings) -> Catalogue:
     else:
         route = Route(
             engine="openai_http",
-            urls=[url],
+            urls=[_required(wanted.url, "TRIPLANE_ENGINE_URL")],
             model=wanted.model,
             context_length=wanted.context_length,
             key_env="TRIPLANE_ENGINE_API_KEY" if wanted.api_key else None,
