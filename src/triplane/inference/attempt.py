@@ -156,13 +156,13 @@ class Attempt:
     def _note(self, event: EngineEvent) -> None:
         if isinstance(event, Delta | ToolCallDelta):
             now = self._now()
-            self._pieces += 1
-            self.pool.recent.token()
             if self._last_token_at:
                 self._observer.inter_token(now - self._last_token_at)
             else:
                 self._first_token(now)
             self._last_token_at = now
+            self._pieces += 1
+            self.pool.recent.tokens += 1
         elif isinstance(event, Finished):
             self._end(event.reason, None)
 

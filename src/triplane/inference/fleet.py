@@ -129,6 +129,7 @@ class Fleet:
         await asyncio.gather(*(_look_at(each) for each in replicas))
         for pool in self.pools:
             pool.admit()
+            pool.recent.mark()
         await self._close_retired()
 
     async def check(self) -> None:

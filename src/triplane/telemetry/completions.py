@@ -18,7 +18,7 @@ class CompletionMetrics:
 
     def admitted(self, route: str, plan: str, waited_s: float) -> None:
         """A request got a slot of this route."""
-        self._metrics.wait.labels(route, plan).observe(waited_s)
+        self._metrics.wait(route, plan).observe(waited_s)
 
     def shed(self, route: str, plan: str) -> None:
         """A request was refused at this route's queue."""

@@ -115,7 +115,7 @@ class GatewayMetrics:
         self._cost = Counter(
             "triplane_cost_dollars", "What engines cost, by the routes' prices.", by_payer, registry=registry
         )
-        self.wait = Histogram(
+        self._wait = Histogram(
             "triplane_queue_wait_seconds",
             "Waiting for a slot of a route.",
             ("route", "plan"),
@@ -138,6 +138,7 @@ class GatewayMetrics:
             registry=registry,
         )
         self._bound: dict[tuple[str, str, str], RouteMetrics] = {}
+        self._bound_waits: dict[tuple[str, str], Histogram] = {}
 
     def route(self, model: str, route: str, plan: str) -> RouteMetrics:
         """Ask once a call, not once a token."""
@@ -152,6 +153,13 @@ class GatewayMetrics:
                 cost=self._cost.labels(model, route, plan),
                 calls=partial(self._calls.labels, model, route),
             )
+        return bound
+
+    def wait(self, route: str, plan: str) -> Histogram:
+        """Seconds that a request waited for a slot of the route."""
+        bound = self._bound_waits.get((route, plan))
+        if bound is None:
+            bound = self._bound_waits[route, plan] = self._wait.labels(route, plan)
         return bound
 
     def write(self) -> None:
