@@ -49,6 +49,16 @@ class OtlpReceiver:
             assert self._came.wait_for(all_came, timeout_s), sorted(span.name for span in self.spans())
         return {span.name: span for span in self.spans()}
 
+    def wait_for_trace(self, trace: str, count: int, timeout_s: float = 20) -> list[Span]:
+        """The spans of one trace, once there are so many."""
+
+        def of_trace() -> list[Span]:
+            return [span for span in self.spans() if span.trace_id.hex() == trace]
+
+        with self._came:
+            assert self._came.wait_for(lambda: len(of_trace()) >= count, timeout_s), of_trace()
+            return of_trace()
+
 
 def attributes_of(span: Span) -> dict[str, str | int]:
     return {

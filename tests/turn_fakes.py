@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from gateways import engine_call
 from triplane.domain.completion import CompletionRequest, Message, ModelCard, text_of
 from triplane.domain.conversation import (
     Conversation,
@@ -19,6 +20,7 @@ from triplane.domain.conversation import (
 from triplane.domain.errors import ModelNotFound, NotFound
 from triplane.domain.events import EngineEvent, Finished, LogEntry, TurnEnded, Usage
 from triplane.domain.ids import new_id
+from triplane.domain.money import EngineCall
 from triplane.orchestration.history_ports import Unsummarised, Window
 from triplane.orchestration.ports import (
     HeldTurn,
@@ -41,8 +43,11 @@ class ScriptedCompletion:
         self._events = events
         self._waits = waits
         self.usage = Usage()
-        self.engine = "scripted"
         self.closed = asyncio.Event()
+
+    @property
+    def calls(self) -> list[EngineCall]:
+        return [engine_call(self.usage)]
 
     async def __aiter__(self) -> AsyncIterator[EngineEvent]:
         for index, event in enumerate(self._events):
@@ -280,10 +285,10 @@ class MemoryLog:
     def close(self, tenant_id: str, turn_id: str) -> None:
         pass
 
-    async def append(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage) -> bool:
+    async def append(self, held: HeldTurn, entries: Sequence[LogEntry], calls: Sequence[EngineCall]) -> bool:
         if held.fence < self.fence:
             return False
-        mine = LoggedAttempt(fence=held.fence, position=entries[-1].position, usage=usage)
+        mine = LoggedAttempt(fence=held.fence, position=entries[-1].position, calls=list(calls))
         self.attempts = [*(each for each in self.attempts if each.fence != held.fence), mine]
         async with self._grown:
             self.entries[held.turn_id].extend(entries)
@@ -295,7 +300,7 @@ class MemoryLog:
 
     async def rewrite(self, held: HeldTurn, entries: Sequence[LogEntry]) -> bool:
         self.entries[held.turn_id].clear()
-        return await self.append(held, entries, Usage())
+        return await self.append(held, entries, ())
 
     async def take_over(self, held: HeldTurn) -> Recovered:
         self.fence = held.fence
@@ -332,8 +337,8 @@ class MemoryUsage:
     def __init__(self) -> None:
         self.events: list[UsageEvent] = []
 
-    async def record(self, event: UsageEvent) -> None:
-        self.events.append(event)
+    async def record(self, events: Sequence[UsageEvent]) -> None:
+        self.events += events
 
-    async def record_attempt(self, event: UsageEvent) -> None:
-        self.events.append(event)
+    async def record_attempt(self, events: Sequence[UsageEvent]) -> None:
+        self.events += events

@@ -35,6 +35,7 @@ from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.adapters.redis.signals import RedisStopSignals
+from triplane.domain.fleet import RouteView
 from triplane.experience.web_app import WebApp
 from triplane.inference.buckets import LEASE_S
 from triplane.inference.catalogue import EMBEDDED, Catalogue, Model, Route, read_catalogue
@@ -60,6 +61,7 @@ from triplane.orchestration.bff.app import create_app
 from triplane.orchestration.bff.branches import BranchDeps, branch_handlers
 from triplane.orchestration.bff.completions import CompletionDeps, completion_handlers
 from triplane.orchestration.bff.deps import AppDeps, ASGIApp
+from triplane.orchestration.bff.fleet import fleet_handlers
 from triplane.orchestration.bff.live_updates import live_update_handlers
 from triplane.orchestration.bff.summaries import summary_handlers
 from triplane.orchestration.bff.turns import turn_handlers
@@ -104,6 +106,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         log, usage = RedisReplayLog(redis, reader), PostgresUsage(database)
         history = PostgresHistory(database)
         limits, plan_of = _limiter(settings, redis, metrics, stack), one_plan_for_all(settings.default_plan)
+        process = f"{socket.gethostname()}:{os.getpid()}"
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
         signals = RedisStopSignals(redis, lambda turn_id: running.cancel(turn_id, STOP))
@@ -122,7 +125,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
             usage=usage,
             running=running,
             system_policy=SYSTEM_POLICY,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
+            owner=process,
             observer=metrics,
             announcer=announcer,
             signals=signals,
@@ -136,6 +139,10 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         branches = PostgresBranches(database)
         stateless = StatelessDeps(gateway=gateway, usage=usage, metering=metering, limits=limits)
         accounts = PostgresAccounts(database)
+
+        async def fleet() -> list[RouteView]:
+            return await gateway.fleet() if isinstance(gateway, RemoteGateway) else gateway.fleet()
+
         app = create_app(
             AppDeps(
                 conversations=conversations,
@@ -162,6 +169,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
                 *live_update_handlers(RedisAnnouncements(redis, reader), leaving),
                 *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=branches, plan_of=plan_of)),
                 *summary_handlers(history),
+                *fleet_handlers(process, fleet),
             ],
         )
         yield RequestTelemetry(app, metrics, tracing)
@@ -364,22 +372,25 @@ def _pem(file: Path) -> bytes:
 def _own_gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:
     """The gateway, with its fleet looked after and its catalogue followed. Raises CatalogueError."""
     opener = EngineOpener(embedded_url=settings.engine.url, embedded_key=settings.engine.api_key)
-    gateway = Gateway(_catalogue(settings), opener, observer=CompletionMetrics(metrics))
+    gateway = Gateway(catalogue_of(settings), opener, observer=CompletionMetrics(metrics))
     stack.push_async_callback(gateway.close)
     watching = BackgroundTasks()
     watching.start("fleet", gateway.watch())
+    watching.start("fleet metrics", metrics.fleet.follow(gateway.fleet))
     if settings.catalogue:
         watching.start("catalogue", follow_catalogue(settings.catalogue, gateway.reload))
     stack.push_async_callback(watching.aclose, 0)
     return gateway
 
 
-def _catalogue(settings: Settings) -> Catalogue:
-    """The catalogue; of a set-up without one: the engine that the settings name serves the only model."""
+def catalogue_of(settings: Settings) -> Catalogue:
+    """The catalogue; of a set-up without one: the engine that the settings name serves the only model.
+
+    Raises CatalogueError, SettingsError.
+    """
     if settings.catalogue:
         return read_catalogue(settings.catalogue)
     wanted = settings.engine
-    url = _required(wanted.url, "TRIPLANE_ENGINE_URL")
     if wanted.kind == "llama_cpp":
         route = Route(
             engine="llama_cpp",
@@ -393,7 +404,7 @@ def _catalogue(settings: Settings) -> Catalogue:
     else:
         route = Route(
             engine="openai_http",
-            urls=[url],
+            urls=[_required(wanted.url, "TRIPLANE_ENGINE_URL")],
             model=wanted.model,
             context_length=wanted.context_length,
             key_env="TRIPLANE_ENGINE_API_KEY" if wanted.api_key else None,

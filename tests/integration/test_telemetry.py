@@ -141,6 +141,25 @@ async def test_one_trace_leads_from_the_caller_through_the_planes_to_the_engine(
     assert sent["traceparent"].split("-")[2] == engine_call.span_id.hex()
 
 
+async def test_each_retry_is_a_span_of_its_own_in_the_callers_trace(watched: Watched) -> None:
+    trace = "6bf92f3577b34da6a3ce929d0e0e4738"
+    caller = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    async with (
+        watched.session() as http,
+        http.post("/v1/chat/completions", json=asking("fail"), headers=caller) as response,
+    ):
+        assert response.status == 502
+
+    spans = await asyncio.to_thread(watched.spans.wait_for_trace, trace, 4)
+    [request] = [span for span in spans if span.name == "POST /v1/chat/completions"]
+    calls = [span for span in spans if span.name == f"chat {MODEL}"]
+    assert {span.parent_span_id for span in calls} == {request.span_id}
+    assert sorted(attributes_of(span)["triplane.attempt"] for span in calls) == [1, 2, 3]
+    assert {attributes_of(span)["triplane.route"] for span in calls} == {"engine"}
+    sent = [each["traceparent"].split("-") for each in watched.engine.headers if trace in each["traceparent"]]
+    assert {span_id for _, _, span_id, _ in sent} == {span.span_id.hex() for span in calls}
+
+
 async def test_a_turns_engine_call_is_in_the_trace_of_the_request_that_began_it(watched: Watched) -> None:
     trace = "5bf92f3577b34da6a3ce929d0e0e4737"
     async with watched.session() as http:
@@ -168,17 +187,20 @@ async def test_metrics_tell_of_tokens_latencies_requests_and_errors(watched: Wat
         key = frozenset(labels.items())
         return told[name][key] - before.get(name, {}).get(key, 0)
 
-    [engine] = {dict(labels)["engine"] for labels in told["triplane_completions_in_flight"]}
-    at = {"model": MODEL, "engine": engine}
+    at = {"model": MODEL, "route": "engine"}
+    payer = {**at, "plan": "default"}
     assert grown("triplane_time_to_first_token_seconds_count", **at) == 1
     assert grown("triplane_inter_token_latency_seconds_count", **at) == 1
-    assert grown("triplane_tokens_total", model=MODEL, kind="prompt") == 9
-    assert grown("triplane_tokens_total", model=MODEL, kind="completion") == 2
-    assert grown("triplane_completions_total", **at, outcome="complete", code="") == 1
+    assert grown("triplane_tokens_total", **payer, kind="prompt") == 9
+    assert grown("triplane_tokens_total", **payer, kind="completion") == 2
+    assert grown("triplane_engine_calls_total", **at, outcome="complete", code="") == 1
     calls = 3  # one, and the two retries that a route has by default
-    assert grown("triplane_completions_total", **at, outcome="failed", code="engine_failed") == calls
+    assert grown("triplane_engine_calls_total", **at, outcome="failed", code="engine_failed") == calls
+    assert grown("triplane_retries_total", **at, reason="engine_failed") == calls - 1
+    assert grown("triplane_queue_wait_seconds_count", route="engine", plan="default") == 1 + calls
+    assert told["triplane_queue_depth"][frozenset({("route", "engine"), ("plan", "default")})] == 0
     assert grown("triplane_turns_total", status="failed") == 1
-    assert told["triplane_completions_in_flight"][frozenset(at.items())] == 0
+    assert told["triplane_engine_calls_in_flight"][frozenset(at.items())] == 0
     assert told["triplane_engine_queue_depth"][frozenset(at.items())] == 0
     route = {"route": "/v1/chat/completions", "method": "POST"}
     assert grown("triplane_http_request_duration_seconds_count", **route, status="200") == 1

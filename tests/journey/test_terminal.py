@@ -1,6 +1,7 @@
 """The terminal client against the running product: one question, a piped one, a conversation at a prompt."""
 
 import asyncio
+import json
 import os
 import pty
 import re
@@ -88,6 +89,21 @@ async def test_what_is_piped_in_is_part_of_the_question(served: ServeProcess) ->
 
     assert asked.returncode == 0, asked.stderr
     assert await prompt_tokens(served) - before > 200
+
+
+def test_the_fleet_of_the_running_server_is_shown_and_its_engine_tried(served: ServeProcess) -> None:
+    fleet = run_triplane(served.data_dir, "top", "--json")
+    tried = run_triplane(served.data_dir, "models", "test")
+
+    assert fleet.returncode == 0, fleet.stderr
+    [route] = json.loads(fleet.stdout)["routes"]
+    assert (route["name"], route["engine"], route["replicas"][0]["state"]) == (
+        "engine",
+        "llama_cpp",
+        "closed",
+    )
+    assert tried.returncode == 0, tried.stdout + tried.stderr
+    assert tried.stdout.startswith("ok       engine: first token after ")
 
 
 async def prompt_tokens(served: ServeProcess) -> int:

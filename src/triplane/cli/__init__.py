@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
-models = typer.Typer(help="Model files of the embedded engine.", no_args_is_help=True)
+models = typer.Typer(help="What is served, and model files of the embedded engine.", no_args_is_help=True)
 database = typer.Typer(help="The database: its version, backups.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
@@ -185,6 +185,22 @@ def chat(
     chat(read_settings(), ChatOptions(question, url, key, model, max_tokens))
 
 
+@app.command()
+def top(
+    url: Annotated[
+        str | None, typer.Option(envvar="TRIPLANE_URL", help="The server; this machine's by default.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar="TRIPLANE_API_KEY", help="An administrator's API key.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Once, as JSON, for scripts.")] = False,
+) -> None:
+    """Watch the engines: queues, load, latencies, errors, each second."""
+    from triplane.cli.top import top
+
+    top(read_settings(), url, key, as_json=as_json)
+
+
 @app.command("sign-in-link")
 def sign_in_link() -> None:
     """Print a new one-time link that signs the administrator in."""
@@ -237,11 +253,21 @@ def models_pull(name: Annotated[str, typer.Argument(help="A name from `models li
 
 @models.command("list")
 def models_list() -> None:
-    """List the models, and which are here."""
-    from triplane.cli.models import list_models
+    """List what is served, by which routes and at what price, and the model files."""
+    from triplane.cli.model_lists import list_models
 
     for line in list_models(read_settings()):
         typer.echo(line)
+
+
+@models.command("test")
+def models_test(
+    model: Annotated[str | None, typer.Argument(help="A model of the catalogue; None: every route.")] = None,
+) -> None:
+    """Ask every replica for a few tokens, and say which work. Status 1 if any doesn't."""
+    from triplane.cli.trials import try_models
+
+    raise typer.Exit(asyncio.run(try_models(read_settings(), model, typer.echo)))
 
 
 @database.command("status")
@@ -284,10 +310,11 @@ def run() -> None:
     from triplane.adapters.embedded.server_folder import EmbeddedServerError
     from triplane.cli.errors import CommandFailed
     from triplane.domain.errors import TriplaneError
+    from triplane.inference.catalogue import CatalogueError
 
     try:
         app()
-    except (CommandFailed, TriplaneError, SettingsError, EmbeddedServerError) as error:
+    except (CommandFailed, TriplaneError, SettingsError, CatalogueError, EmbeddedServerError) as error:
         typer.echo(f"triplane: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:

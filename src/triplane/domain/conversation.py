@@ -7,6 +7,7 @@ import msgspec
 from triplane.domain.completion import Content, Message, Role, ToolCall
 from triplane.domain.events import FinishReason, TurnStatus, Usage
 from triplane.domain.limits import LimitState
+from triplane.domain.money import EngineCall
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,15 +120,17 @@ class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One append-only line of the bill: what one completion cost in tokens."""
+    """One append-only line of the bill: what one engine call computed for somebody, and what that cost.
+
+    `model` is what was asked for; the call names the route that served it.
+    """
 
     id: str
     tenant_id: str
     user_id: str
     request_id: str
     model: str
-    engine: str
-    usage: Usage
+    call: EngineCall
     conversation_id: str | None = None
     turn_id: str | None = None
     api_key_id: str | None = None

@@ -1,5 +1,6 @@
 """Prices and costs. A cost is a whole number of nano-dollars, so that sums are exact."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 import msgspec
@@ -50,3 +51,8 @@ class EngineCall(msgspec.Struct, frozen=True, kw_only=True):
     replica: str
     usage: Usage
     cost: int
+
+
+def usage_of(calls: Iterable[EngineCall]) -> Usage:
+    """What these calls have computed, together."""
+    return sum((call.usage for call in calls), Usage())

@@ -125,7 +125,7 @@ class ChatClient:
     async def _chunks(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[_Chunk]:
         headers = {"idempotency-key": uuid.uuid4().hex} if body is not None else {}
         async with await self._request(method, path, body, headers) as response:
-            await _require_success(response)
+            await require_success(response)
             async for event in read_events(response.content.iter_any()):
                 if event.data == b"[DONE]":
                     return
@@ -148,7 +148,7 @@ class ChatClient:
 
     async def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> _Body:
         async with await self._request(method, path, body, {}) as response:
-            await _require_success(response)
+            await require_success(response)
             return msgspec.json.decode(await response.read(), type=_Body)
 
     async def _request(
@@ -195,7 +195,8 @@ async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Event]:
                 event_id, data = None, []
 
 
-async def _require_success(response: aiohttp.ClientResponse) -> None:
+async def require_success(response: aiohttp.ClientResponse) -> None:
+    """Raises the TriplaneError that a refusal names."""
     if response.status < 400:
         return
     try:

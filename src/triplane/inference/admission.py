@@ -88,6 +88,10 @@ class Admission:
     def waiting(self) -> int:
         return len(self._queue)
 
+    def waiting_by_plan(self) -> dict[str, int]:
+        """How many wait, for each plan that is known here."""
+        return self._queue.waiting_by_plan()
+
     @property
     def slots(self) -> int | None:
         return self._slots()

@@ -50,6 +50,7 @@ class Attempt:
         self._stream: EngineStream | None = None
         self._watch: Watch | None = None
         self._last_token_at = 0.0
+        self._pieces = 0
         self._prefill_usage = Usage()
         self._slot: Slot | None = None
         self._bill: EngineCall | None = None
@@ -160,6 +161,8 @@ class Attempt:
             else:
                 self._first_token(now)
             self._last_token_at = now
+            self._pieces += 1
+            self.pool.recent.tokens += 1
         elif isinstance(event, Finished):
             self._end(event.reason, None)
 
@@ -167,6 +170,7 @@ class Attempt:
         assert self._watch is not None
         self._watch.has_token = True
         self._observer.first_token(now - self._asked_at)
+        self.pool.recent.first_token(now - self._asked_at)
         self.span.add_event("gen_ai.first_token")
         self._permit.answered()
 
@@ -180,6 +184,7 @@ class Attempt:
         self._tell_breaker(reason, error)
         if self._slot is not None:
             self._slot.release(bill.usage.total_tokens - bill.usage.cached_tokens)
+        self.pool.recent.ended(bill.usage.completion_tokens - self._pieces, is_error=error is not None)
         self._observer.ended(bill, reason, error.code if error else None)
         _close_span(self.span, bill.usage, reason, error)
 

@@ -63,8 +63,8 @@ class Attempts:
         self._flow = request.flow
         self._model = request.model
         self._observer = observer
-        plan = fleet.catalogue.plan(request.flow.plan)
-        self._hints = Hints(priority=plan.priority)
+        self._plan = fleet.catalogue.plan_name(request.flow.plan)
+        self._hints = Hints(priority=fleet.catalogue.plan(self._plan).priority)
         self._pools = [fleet.pool(name) for name in routes]
         self._used = [*self._pools]
         self._entered: Pool | None = None
@@ -191,9 +191,9 @@ class Attempts:
         except TimeoutError as error:
             raise EngineUnavailable("No engine was free in the time that an answer may take.") from error
         except Overloaded:
-            self._observer.shed(pool.name, self._flow.plan)
+            self._observer.shed(pool.name, self._plan)
             raise
-        self._observer.admitted(pool.name, self._flow.plan, slot.waited_s)
+        self._observer.admitted(pool.name, self._plan, slot.waited_s)
         return slot
 
     async def _call(self, pool: Pool, slot: Slot, request: CompletionRequest) -> Attempt:
@@ -251,9 +251,7 @@ class Attempts:
             self._number,
             pool,
             replica,
-            self._observer.begin(
-                model=request.model, route=pool.name, replica=replica.name, plan=self._flow.plan
-            ),
+            self._observer.begin(model=request.model, route=pool.name, replica=replica.name, plan=self._plan),
             _span(request, pool, replica, self._number),
             asked_at=self.asked_at,
             end_by=self._end_by,

@@ -1,11 +1,10 @@
 """A circuit breaker: who has failed again and again is left alone until a probe says that it is back."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import msgspec
 
-BreakerState = Literal["closed", "open", "half_open"]
+from triplane.domain.fleet import BreakerState as BreakerState  # noqa: PLC0414  who uses a breaker wants it
 
 
 class BreakerLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -142,7 +142,11 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def plan(self, name: str) -> Plan:
         """The plan of this name, or the default one: an unknown plan is no reason to refuse anybody."""
-        return self.plans.get(name) or self.plans.get(DEFAULT_PLAN) or Plan()
+        return self.plans.get(self.plan_name(name)) or Plan()
+
+    def plan_name(self, name: str) -> str:
+        """The name that it is served and counted under."""
+        return name if name in self.plans else DEFAULT_PLAN
 
     @property
     def limit_policy(self) -> LimitPolicy:

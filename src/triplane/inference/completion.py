@@ -15,7 +15,7 @@ import msgspec
 from triplane.domain.completion import CompletionRequest, Message
 from triplane.domain.errors import TriplaneError
 from triplane.domain.events import Delta, EngineEvent, Failed, Finished, Started, ToolCallDelta, Usage
-from triplane.domain.money import EngineCall
+from triplane.domain.money import EngineCall, usage_of
 from triplane.inference.attempt import Attempt
 from triplane.inference.attempts import Attempts
 from triplane.inference.cascade import Probe
@@ -59,7 +59,7 @@ class RunningCompletion:
 
     @property
     def usage(self) -> Usage:
-        return sum((call.usage for call in self.calls), Usage())
+        return usage_of(self.calls)
 
     @property
     def engine(self) -> str:

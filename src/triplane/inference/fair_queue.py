@@ -69,6 +69,9 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return self._length
 
+    def waiting_by_plan(self) -> dict[str, int]:
+        return {name: plan.count for name, plan in self._plans.items()}
+
     def reweigh(self, weights: Mapping[str, float]) -> None:
         """The plans weigh this from now on. One that is gone weighs what it did, for those who still wait."""
         for name, weight in {DEFAULT_PLAN: 1.0, **weights}.items():

@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-import msgspec
-
 from triplane.domain.errors import EngineUnavailable, Overloaded, TriplaneError
+from triplane.domain.fleet import ReplicaView
+from triplane.domain.fleet import RouteView as RouteView  # noqa: PLC0414  the RPC client takes it from here
 from triplane.inference.admission import Admission, QueueLimits
-from triplane.inference.breaker import BreakerState
 from triplane.inference.catalogue import Catalogue, Route
-from triplane.inference.engines.engine import Engine, EngineLoad
+from triplane.inference.engines.engine import Engine
+from triplane.inference.recent import RecentCalls
 from triplane.inference.replica import Replica
 from triplane.inference.retries import RetryBudget
 
@@ -19,25 +19,6 @@ LOOK_S = 2.0
 
 EngineBuilder = Callable[[str, Route, str], Engine]
 """Route name, route, address → the engine there, not connected yet."""
-
-
-class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
-    """One replica as an operator sees it. `in_flight` is ours, `load` the engine's own word."""
-
-    name: str
-    state: BreakerState
-    in_flight: int
-    busy_for_s: float
-    load: EngineLoad | None
-
-
-class RouteView(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    engine: str
-    slots: int | None
-    held: int
-    waiting: int
-    replicas: list[ReplicaView]
 
 
 class Pool:
@@ -58,6 +39,7 @@ class Pool:
         self.route = route
         self.users = 0
         self.budget = RetryBudget()
+        self.recent = RecentCalls(now)
         self.replicas = [Replica(build(name, route, url), route.slots, now) for url in route.urls]
         self.prefill = [Replica(build(name, route, url), None, now) for url in route.prefill_urls]
         limits = QueueLimits(queue=route.queue, max_wait_s=route.max_wait_s)
@@ -96,16 +78,9 @@ class Pool:
             slots=self.admission.slots,
             held=self.admission.held,
             waiting=self.admission.waiting,
-            replicas=[
-                ReplicaView(
-                    name=each.name,
-                    state=each.breaker.state,
-                    in_flight=each.in_flight,
-                    busy_for_s=each.busy_for_s,
-                    load=each.load,
-                )
-                for each in self.all_replicas
-            ],
+            waiting_by_plan=self.admission.waiting_by_plan(),
+            recent=self.recent.view(),
+            replicas=[_view(each) for each in self.all_replicas],
         )
 
     def _slots(self) -> int | None:
@@ -154,6 +129,7 @@ class Fleet:
         await asyncio.gather(*(_look_at(each) for each in replicas))
         for pool in self.pools:
             pool.admit()
+            pool.recent.mark()
         await self._close_retired()
 
     async def check(self) -> None:
@@ -204,3 +180,16 @@ async def _look_at(replica: Replica) -> None:
             await replica.look()
     except TimeoutError:
         replica.load = None
+
+
+def _view(replica: Replica) -> ReplicaView:
+    load = replica.load
+    return ReplicaView(
+        name=replica.name,
+        state=replica.breaker.state,
+        in_flight=replica.in_flight,
+        busy_for_s=round(replica.busy_for_s, 3),
+        running=load.running if load else None,
+        waiting=load.waiting if load else None,
+        kv_usage=load.kv_usage if load else None,
+    )

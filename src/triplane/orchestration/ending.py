@@ -1,16 +1,19 @@
 """The end of a turn: its result, its bill, its job, stored before it is announced."""
 
+from collections.abc import Iterable, Sequence
+
 import msgspec
 import structlog
 
 from triplane.domain.conversation import StoredMessage, UsageEvent
 from triplane.domain.events import TurnEnded, Usage
+from triplane.domain.money import EngineCall
 from triplane.orchestration.asks import AcceptedTurn, Outcome, started_event
 from triplane.orchestration.draft import Draft
 from triplane.orchestration.history import summary_due, summary_job
 from triplane.orchestration.history_ports import HotWindow, Window
 from triplane.orchestration.limiting import Reservation
-from triplane.orchestration.metering import until_stored, usage_event
+from triplane.orchestration.metering import until_stored, usage_events
 from triplane.orchestration.ports import Completion, HeldTurn, Job, TurnResult, TurnStore
 from triplane.orchestration.titles import TitleJob
 
@@ -33,6 +36,10 @@ class Attempt:
     def usage(self) -> Usage:
         return self.completion.usage if self.completion else Usage()
 
+    @property
+    def calls(self) -> Sequence[EngineCall]:
+        return self.completion.calls if self.completion else ()
+
     def settle(self, reservation: Reservation) -> None:
         """What was taken of the limits becomes what was used: nothing, if no engine took the request."""
         if self.completion:
@@ -41,9 +48,9 @@ class Attempt:
             reservation.refund()
 
 
-def attempt_usage_id(held: HeldTurn) -> str:
-    """Each owner's attempt at a turn is one usage event, whoever writes it."""
-    return f"usage_{held.turn_id.removeprefix('turn_')}_{held.fence}"
+def call_usage_id(held: HeldTurn, call: EngineCall) -> str:
+    """Each engine call of each owner's attempt at a turn is one usage event, whoever writes it."""
+    return f"usage_{held.turn_id.removeprefix('turn_')}_{held.fence}_{call.attempt}"
 
 
 def turn_result(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, outcome: Outcome) -> TurnResult:
@@ -61,7 +68,7 @@ def turn_result(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, outcome:
         tool_calls=draft.tool_calls,
         finish_reason=outcome.finish_reason,
         token_count=_token_count(accepted, generated),
-        usage_event=bill(accepted, attempt.completion) if attempt.completion else None,
+        usage_events=bill(accepted, accepted.held, attempt.calls),
         earlier_usage=earlier,
         error=outcome.error,
         window_from_seq=_from_seq(accepted, attempt.kept),
@@ -102,16 +109,16 @@ def _title_job(accepted: AcceptedTurn) -> Job:
     )
 
 
-def bill(accepted: AcceptedTurn, completion: Completion) -> UsageEvent:
-    """What this owner's attempt has cost."""
-    event = usage_event(
+def bill(accepted: AcceptedTurn, held: HeldTurn, calls: Iterable[EngineCall]) -> list[UsageEvent]:
+    """What the attempt of the turn's owner `held` has cost."""
+    return usage_events(
         accepted.ask.who,
         accepted.ask.template,
-        completion,
+        calls,
         conversation_id=accepted.opened.conversation.id,
         turn_id=accepted.opened.turn_id,
+        id_of=lambda call: call_usage_id(held, call),
     )
-    return msgspec.structs.replace(event, id=attempt_usage_id(accepted.held))
 
 
 async def finish_turn(
@@ -133,12 +140,11 @@ async def finish_turn(
         return False
     if not draft.position and result.status == "stopped":
         draft.add(started_event(accepted))
-    usage = result.usage_event.usage if result.usage_event else Usage()
     await draft.end(
         TurnEnded(
             status=result.status,
             finish_reason=result.finish_reason,
-            usage=usage + result.earlier_usage,
+            usage=result.usage + result.earlier_usage,
             error=result.error,
         )
     )

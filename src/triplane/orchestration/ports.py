@@ -20,20 +20,22 @@ from triplane.domain.conversation import (
     UsageEvent,
 )
 from triplane.domain.events import EngineEvent, FinishReason, LogEntry, TurnError, TurnStatus, Usage
+from triplane.domain.money import EngineCall, usage_of
 
 
 class Completion(Protocol):
     """A completion that runs: iterate it for its events, close it to stop the engine's work at once.
 
-    Close it in every case (`contextlib.aclosing`); closing twice is harmless. `usage` and `engine` may be
-    read at any time and hold, after the end or the close, what the engine has computed.
+    Close it in every case (`contextlib.aclosing`); closing twice is harmless. `calls` are
+    those to engines so far, `usage` is the answer's, which may come from a cache. Both may be read at any
+    time, and are whole after the end or the close.
     """
 
     @property
-    def usage(self) -> Usage: ...
+    def calls(self) -> Sequence[EngineCall]: ...
 
     @property
-    def engine(self) -> str: ...
+    def usage(self) -> Usage: ...
 
     def __aiter__(self) -> AsyncIterator[EngineEvent]: ...
 
@@ -123,8 +125,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a turn ended: its assistant row, its state and its bill, written together.
 
-    `jobs` are enqueued in the same transaction. `earlier_usage` is what earlier owners' attempts cost, each
-    of which has a usage event of its own. The window is what the prompt held of the history: the messages
+    `jobs` are enqueued in the same transaction. `earlier_usage` is what earlier owners' attempts computed,
+    which have usage events of their own. The window is what the prompt held of the history: the messages
     from `window_from_seq` on, and the summary, named by its `from_message_id`; None if there was no prompt.
     """
 
@@ -138,12 +140,17 @@ class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: list[ToolCall] | None
     finish_reason: FinishReason | None
     token_count: int | None
-    usage_event: UsageEvent | None
+    usage_events: list[UsageEvent]
     earlier_usage: Usage = Usage()
     error: TurnError | None = None
     window_from_seq: int | None = None
     window_summary: str | None = None
     jobs: list[Job] = []
+
+    @property
+    def usage(self) -> Usage:
+        """What this owner's attempt has computed."""
+        return usage_of(event.call for event in self.usage_events)
 
 
 class TurnStore(Protocol):
@@ -233,11 +240,11 @@ class ConversationStore(Protocol):
 
 
 class LoggedAttempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One owner's attempt as the log knows it: its last entry's position, and what it had cost by then."""
+    """One owner's attempt as the log knows it: its last entry's position, and its engine calls by then."""
 
     fence: int
     position: int
-    usage: Usage
+    calls: list[EngineCall]
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,7 +259,7 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def usage(self) -> Usage:
-        return sum((attempt.usage for attempt in self.attempts), Usage())
+        return usage_of(call for attempt in self.attempts for call in attempt.calls)
 
 
 class ReplayLog(Protocol):
@@ -269,8 +276,8 @@ class ReplayLog(Protocol):
         """The turn runs here no longer: release its followers."""
         ...
 
-    async def append(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage) -> bool:
-        """Store the entries, then hand them to the followers; `usage` is the attempt's so far.
+    async def append(self, held: HeldTurn, entries: Sequence[LogEntry], calls: Sequence[EngineCall]) -> bool:
+        """Store the entries, then hand them to the followers; `calls` are the attempt's so far.
 
         False, with nothing stored or handed on, if the turn has a newer owner. Raises StoreUnavailable, with
         nothing handed on.
@@ -301,14 +308,14 @@ class ReplayLog(Protocol):
 
 
 class UsageStore(Protocol):
-    async def record(self, event: UsageEvent) -> None:
-        """Append one usage event; the same id twice is one event."""
+    async def record(self, events: Sequence[UsageEvent]) -> None:
+        """Append usage events, in one statement; the same id twice is one event."""
         ...
 
-    async def record_attempt(self, event: UsageEvent) -> None:
-        """Append the event of an attempt whose turn another owner has, or will have, taken over.
+    async def record_attempt(self, events: Sequence[UsageEvent]) -> None:
+        """Append the events of an attempt whose turn another owner has, or will have, taken over.
 
-        That owner bills, under the same id, what the log has told it. If it was first, what this event has
+        That owner bills, under the same ids, what the log has told it. If it was first, what an event has
         beyond that becomes an event of its own.
         """
         ...

@@ -12,12 +12,11 @@ import structlog
 
 from triplane.domain.answer import GrowingAnswer
 from triplane.domain.completion import ModelCard
-from triplane.domain.conversation import UsageEvent
 from triplane.domain.errors import TriplaneError
 from triplane.domain.events import Delta, Finished, LogEntry, TurnError, TurnEvent, TurnStarted
 from triplane.orchestration.asks import STOPPED, AcceptedTurn, CountedAsk, Outcome, started_event
-from triplane.orchestration.ending import attempt_usage_id
-from triplane.orchestration.ports import HeldTurn, LapsedTurn, LoggedAttempt, Recovered, ReplayLog
+from triplane.orchestration.ending import bill
+from triplane.orchestration.ports import LapsedTurn, LoggedAttempt, Recovered, ReplayLog
 from triplane.orchestration.turn import TurnDeps, generate_turn
 
 LOOK_EVERY_S = 1.0
@@ -66,7 +65,7 @@ async def _take_over(lapsed: LapsedTurn, deps: TurnDeps) -> None:
     recovered = await recovered_log(accepted, lapsed.content, lapsed.log_position, deps.log)
     entries = recovered.entries
     for attempt in recovered.attempts:
-        await _bill(attempt, lapsed, counted, deps)
+        await _bill(attempt, accepted, deps)
     accepted = msgspec.structs.replace(
         accepted,
         recovered=recovered,
@@ -119,22 +118,8 @@ def _decided(
     return None
 
 
-async def _bill(attempt: LoggedAttempt, lapsed: LapsedTurn, counted: CountedAsk, deps: TurnDeps) -> None:
-    """What an earlier owner's attempt had cost; its id makes a second try at this the same event."""
-    if not attempt.usage.total_tokens:
-        return
-    who, turn_id = counted.ask.who, lapsed.opened.turn_id
-    await deps.usage.record(
-        UsageEvent(
-            id=attempt_usage_id(HeldTurn(tenant_id=who.tenant_id, turn_id=turn_id, fence=attempt.fence)),
-            tenant_id=who.tenant_id,
-            user_id=who.user_id,
-            api_key_id=who.api_key_id,
-            request_id=counted.ask.template.request_id,
-            model=counted.card.id,
-            engine="taken over",
-            usage=attempt.usage,
-            conversation_id=counted.ask.conversation_id,
-            turn_id=turn_id,
-        )
-    )
+async def _bill(attempt: LoggedAttempt, accepted: AcceptedTurn, deps: TurnDeps) -> None:
+    """What an earlier owner's attempt had cost; its ids make a second try at this the same events."""
+    earlier = msgspec.structs.replace(accepted.held, fence=attempt.fence)
+    if events := bill(accepted, earlier, attempt.calls):
+        await deps.usage.record(events)

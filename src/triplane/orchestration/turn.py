@@ -158,7 +158,7 @@ async def generate_turn(
     announce_start(deps.announcer, accepted.ask.who, accepted.opened)
 
     async with Draft(
-        append=lambda entries: deps.log.append(held, entries, attempt.usage),
+        append=lambda entries: deps.log.append(held, entries, attempt.calls),
         show=lambda entries: deps.log.show(held, entries),
         renew=lambda text, position: deps.turns.renew(held, text, position),
         interrupt=lambda reason: _cancel(me, reason),
@@ -289,5 +289,5 @@ async def _lose(accepted: AcceptedTurn, attempt: Attempt, deps: TurnDeps) -> Non
 
 
 async def _bill(accepted: AcceptedTurn, attempt: Attempt, deps: TurnDeps) -> None:
-    if attempt.completion:
-        await deps.usage.record_attempt(bill(accepted, attempt.completion))
+    if events := bill(accepted, accepted.held, attempt.calls):
+        await deps.usage.record_attempt(events)

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gateways import engine_call
 from triplane.domain.completion import Message
 from triplane.domain.conversation import NewMessage, OpenedTurn, Principal, UsageEvent
 from triplane.domain.events import TurnStatus, Usage
 from triplane.domain.ids import new_id
+from triplane.domain.money import EngineCall
 from triplane.orchestration.ports import HeldTurn, Job, NewTurn, TurnResult
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
@@ -44,6 +46,24 @@ def held_by(who: Principal, opened: OpenedTurn) -> HeldTurn:
     return HeldTurn(tenant_id=who.tenant_id, turn_id=opened.turn_id, fence=opened.fence)
 
 
+def bill(who: Principal, opened: OpenedTurn, *calls: EngineCall) -> list[UsageEvent]:
+    """These engine calls of a turn, on its owner's bill."""
+    request_id = new_id("req")
+    return [
+        UsageEvent(
+            id=new_id("usage"),
+            tenant_id=who.tenant_id,
+            user_id=who.user_id,
+            request_id=request_id,
+            model="smollm2",
+            call=call,
+            conversation_id=opened.conversation.id,
+            turn_id=opened.turn_id,
+        )
+        for call in calls
+    ]
+
+
 def result(
     who: Principal,
     opened: OpenedTurn,
@@ -64,17 +84,7 @@ def result(
         tool_calls=None,
         finish_reason="stop",
         token_count=3,
-        usage_event=UsageEvent(
-            id=new_id("usage"),
-            tenant_id=who.tenant_id,
-            user_id=who.user_id,
-            request_id=new_id("req"),
-            model="smollm2",
-            engine="test",
-            usage=USAGE,
-            conversation_id=opened.conversation.id,
-            turn_id=opened.turn_id,
-        ),
+        usage_events=bill(who, opened, engine_call(USAGE)),
         window_from_seq=window_from_seq,
         window_summary=window_summary,
         jobs=list(jobs),

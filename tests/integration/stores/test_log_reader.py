@@ -6,9 +6,11 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis.asyncio
 
+from gateways import engine_call
 from triplane.adapters.embedded.redis import EmbeddedRedis
 from triplane.adapters.embedded.server_folder import running
 from triplane.adapters.redis.connection import open_redis
@@ -74,7 +76,7 @@ class Owned:
 
     async def _append(self, entry: LogEntry) -> None:
         try:
-            assert await self.worker.log.append(self.held, [entry], Usage())
+            assert await self.worker.log.append(self.held, [entry], ())
         except StoreUnavailable:
             self.worker.log.show(self.held, [entry])
 
@@ -121,7 +123,7 @@ async def test_a_follower_that_left_the_tail_behind_reads_on_from_redis(owner: W
     fast = asyncio.create_task(other.followed(turn.held.turn_id))
     entries = [LogEntry(position=place, event=Delta(text="w")) for place in range(2, KEPT_ROWS + 500)]
     for start in range(0, len(entries), 200):
-        assert await owner.log.append(turn.held, entries[start : start + 200], Usage())
+        assert await owner.log.append(turn.held, entries[start : start + 200], ())
     turn.position = entries[-1].position
     await turn.end()
     expected = list(range(1, turn.position + 1))
@@ -159,3 +161,27 @@ async def test_redis_killed_and_restarted_empty_costs_nobody_an_entry(tmp_path: 
             assert await other.followed(turn.held.turn_id) == list(range(1, 32))
             await owner.aclose()
             await other.aclose()
+
+
+async def test_a_new_owner_learns_the_engine_calls_of_each_owner_before_it(
+    owner: Worker, other: Worker
+) -> None:
+    first = HeldTurn(tenant_id=TENANT, turn_id=new_id("turn"), fence=1)
+    second, third = (msgspec.structs.replace(first, fence=fence) for fence in (2, 3))
+    usage = Usage(prompt_tokens=9, completion_tokens=2, cached_tokens=4)
+    calls = [
+        engine_call(),
+        engine_call(usage, attempt=2, route="cloud", replica="http://b", cost=2**40),
+    ]
+    word = Delta(text="word")
+    await owner.log.append(first, [LogEntry(position=1, event=word)], calls[:1])
+    await owner.log.append(first, [LogEntry(position=2, event=word)], calls)
+    await owner.log.append(second, [LogEntry(position=3, event=word)], calls[:1])
+
+    recovered = await other.log.take_over(third)
+
+    assert [(each.fence, each.position, each.calls) for each in recovered.attempts] == [
+        (1, 2, calls),
+        (2, 3, calls[:1]),
+    ]
+    assert recovered.usage == usage

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from triplane.adapters.postgres import migrations
 from triplane.adapters.postgres.migrations import (
     SchemaDamaged,
     SchemaNewer,
@@ -71,3 +72,28 @@ async def test_a_missing_version_is_refused(database: Database) -> None:
 
     with pytest.raises(SchemaDamaged):
         await require_current(database)
+
+
+async def test_a_bill_of_version_3_is_kept_line_by_line(
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(migrations, "known_migrations", lambda: known_migrations()[:3])
+        database = await open_database(empty_postgres_url)
+        await migrate(database)
+    await database.execute(
+        "INSERT INTO usage_events (tenant_id, id, user_id, request_id, model, engine, prompt_tokens,"
+        " completion_tokens, cached_tokens) VALUES ('t', 'usage_1', 'u', 'r', 'fast', 'http://a', 7, 3, 2)"
+    )
+
+    assert [each.version for each in await migrate(database)] == [
+        each.version for each in known_migrations()[3:]
+    ]
+
+    row = await database.fetchrow(
+        "SELECT replica, route, attempt, cost, prompt_tokens, completion_tokens, cached_tokens"
+        " FROM usage_events WHERE tenant_id = 't' AND id = 'usage_1' AND model = 'fast'"
+    )
+    assert row is not None
+    assert tuple(row.values()) == ("http://a", "", 1, 0, 7, 3, 2)
+    await database.close()

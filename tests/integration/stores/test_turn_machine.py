@@ -29,7 +29,7 @@ from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.domain.conversation import OpenedTurn, Principal, StoredMessage
 from triplane.domain.errors import Conflict
-from triplane.domain.events import Delta, LogEntry, TurnEnded, TurnEvent, TurnStarted, TurnStatus, Usage
+from triplane.domain.events import Delta, LogEntry, TurnEnded, TurnEvent, TurnStarted, TurnStatus
 from triplane.domain.ids import new_id
 from triplane.orchestration.following import FollowDeps, follow_turn
 from triplane.orchestration.ports import HeldTurn, NewTurn
@@ -172,7 +172,7 @@ class TurnMachine(RuleBasedStateMachine):
         assert lapsed.opened.input_messages == turn.opened.input_messages
         self._take_log(turn, lapsed.opened.fence)
         late = [LogEntry(position=len(turn.entries) + 1, event=Delta(text="late"))]
-        assert not self.stores.wait(self.stores.log.append(old, late, Usage()))
+        assert not self.stores.wait(self.stores.log.append(old, late, ()))
 
     @precondition(lambda self: self._ended())
     @rule(data=st.data())
@@ -263,7 +263,7 @@ class TurnMachine(RuleBasedStateMachine):
     def _append(self, turn: Known, events: list[TurnEvent]) -> None:
         first = len(turn.entries) + 1
         entries = [LogEntry(position=place, event=event) for place, event in enumerate(events, first)]
-        assert self.stores.wait(self.stores.log.append(turn.held(self.stores.who), entries, Usage()))
+        assert self.stores.wait(self.stores.log.append(turn.held(self.stores.who), entries, ()))
         turn.entries += entries
         turn.text = _text(turn.entries)
 

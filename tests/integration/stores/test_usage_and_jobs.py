@@ -1,11 +1,13 @@
 """The bill and the job queue, in a real PostgreSQL."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
-from store_examples import new_turn, result
+from store_examples import bill, new_turn, result
 
+from gateways import engine_call
 from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.jobs import JobHandler, run_worker
 from triplane.adapters.postgres.pool import Database
@@ -14,6 +16,7 @@ from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.domain.conversation import OpenedTurn, Principal, UsageEvent
 from triplane.domain.events import Usage
 from triplane.domain.ids import new_id
+from triplane.domain.money import EngineCall
 from triplane.orchestration.ports import Job
 
 PAYLOAD = b'{"conversation_id":"conv_1"}'
@@ -26,53 +29,97 @@ async def opened(database: Database, who: Principal) -> OpenedTurn:
     return await PostgresTurns(database).open(who, new_turn(conversation.id, "Hello"))
 
 
-def usage_event(who: Principal, usage: Usage) -> UsageEvent:
+def usage_event(who: Principal, call: EngineCall) -> UsageEvent:
     return UsageEvent(
         id=new_id("usage"),
         tenant_id=who.tenant_id,
         user_id=who.user_id,
         request_id=new_id("req"),
         model="smollm2",
-        engine="test",
-        usage=usage,
+        call=call,
     )
+
+
+def computed(prompt: int, completion: int, cached: int = 0, **fields: Any) -> EngineCall:
+    usage = Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
+    return engine_call(usage, **fields)
+
+
+async def sums(database: Database) -> tuple[int, ...]:
+    """Prompt, completion and cached tokens, and nano-dollars, of all that was billed."""
+    row = await database.fetchrow(
+        "SELECT sum(prompt_tokens) AS p, sum(completion_tokens) AS c, sum(cached_tokens) AS k, sum(cost) AS d"
+        " FROM usage_events"
+    )
+    assert row is not None
+    return tuple(map(int, row.values()))
 
 
 async def test_the_same_usage_event_twice_is_one(database: Database, who: Principal) -> None:
-    event = usage_event(who, Usage(prompt_tokens=5, completion_tokens=4, cached_tokens=3))
+    event = usage_event(who, computed(5, 4, 3, cost=7))
     usage = PostgresUsage(database)
 
-    await usage.record(event)
-    await usage.record(event)
-    await usage.record(msgspec.structs.replace(event, id=new_id("usage")))
+    await usage.record([event])
+    await usage.record([event, msgspec.structs.replace(event, id=new_id("usage"))])
 
-    sums = await database.fetchrow(
-        "SELECT count(*) AS n, sum(prompt_tokens) AS p, sum(completion_tokens) AS c, sum(cached_tokens) AS k"
-        " FROM usage_events"
+    assert await database.fetchval("SELECT count(*) FROM usage_events") == 2
+    assert await sums(database) == (10, 8, 6, 14)
+
+
+async def test_a_turns_end_writes_a_line_for_each_of_its_engine_calls(
+    database: Database, who: Principal, opened: OpenedTurn
+) -> None:
+    calls = [
+        computed(5, 2, attempt=1, route="local", replica="http://a", cost=9),
+        computed(7, 3, 6, attempt=3, route="cloud", replica="http://b", cost=2**40),
+    ]
+    turns = PostgresTurns(database)
+    ended = msgspec.structs.replace(result(who, opened), usage_events=bill(who, opened, *calls))
+
+    assert await turns.finish(who, ended)
+    assert not await turns.finish(who, ended)
+
+    rows = await database.fetch(
+        "SELECT attempt, route, replica, prompt_tokens, completion_tokens, cached_tokens, cost"
+        " FROM usage_events WHERE turn_id = $1 AND conversation_id = $2 AND user_id = $3 ORDER BY attempt",
+        opened.turn_id,
+        opened.conversation.id,
+        who.user_id,
     )
-    assert sums is not None
-    assert tuple(sums.values()) == (2, 10, 8, 6)
+    assert [tuple(row.values()) for row in rows] == [
+        (1, "local", "http://a", 5, 2, 0, 9),
+        (3, "cloud", "http://b", 7, 3, 6, 2**40),
+    ]
+    turn = await turns.get(who, opened.turn_id)
+    assert turn.usage == Usage(prompt_tokens=12, completion_tokens=5, cached_tokens=6)
+
+
+async def test_a_turn_without_an_engine_call_has_no_bill(
+    database: Database, who: Principal, opened: OpenedTurn
+) -> None:
+    turns = PostgresTurns(database)
+
+    await turns.finish(who, msgspec.structs.replace(result(who, opened), usage_events=[]))
+
+    assert await database.fetchval("SELECT count(*) FROM usage_events") == 0
+    assert (await turns.get(who, opened.turn_id)).usage == Usage()
 
 
 @pytest.mark.parametrize("first", ["the new owner", "the old owner"])
 async def test_an_attempt_that_two_owners_bill_is_billed_whole_and_once(
     database: Database, who: Principal, first: str
 ) -> None:
-    whole = usage_event(who, Usage(prompt_tokens=5, completion_tokens=4, cached_tokens=3))
-    logged = msgspec.structs.replace(whole, usage=Usage(prompt_tokens=5, completion_tokens=1))
+    whole = usage_event(who, computed(5, 4, 3, cost=40))
+    logged = msgspec.structs.replace(whole, call=computed(5, 1, cost=10))
+    unlogged = usage_event(who, computed(0, 2, cost=2, attempt=2))
     usage = PostgresUsage(database)
     if first == "the new owner":
-        await usage.record(logged)
-    await usage.record_attempt(whole)
-    await usage.record_attempt(whole)
-    await usage.record(logged)
+        await usage.record([logged])
+    await usage.record_attempt([whole, unlogged])
+    await usage.record_attempt([whole, unlogged])
+    await usage.record([logged])
 
-    sums = await database.fetchrow(
-        "SELECT sum(prompt_tokens) AS p, sum(completion_tokens) AS c, sum(cached_tokens) AS k"
-        " FROM usage_events"
-    )
-    assert sums is not None
-    assert tuple(sums.values()) == (5, 4, 3)
+    assert await sums(database) == (5, 6, 3, 42)
 
 
 async def test_finishing_a_turn_enqueues_its_job_once(

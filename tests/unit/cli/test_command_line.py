@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from triplane.cli import app
 from triplane.cli import run as run_program
 from triplane.cli.listening import free_port
-from triplane.cli.models import list_models, progress_lines
+from triplane.cli.model_lists import list_models
+from triplane.cli.models import progress_lines
 from triplane.cli.secret import signing_secret
 from triplane.cli.waiting import http_status
 from triplane.settings import Settings, SettingsError, read_settings
@@ -55,7 +56,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["keys"], ["models"], ["db"], ["serve"], ["chat"], ["doctor"], ["simulated-engine"]]
+    "command",
+    [[], ["keys"], ["models"], ["db"], ["serve"], ["chat"], ["top"], ["doctor"], ["simulated-engine"]],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:
     assert CliRunner().invoke(app, [*command, "--help"]).exit_code == 0
@@ -136,7 +138,63 @@ def test_a_secret_of_the_settings_wins(tmp_path: Path) -> None:
 
 
 def test_models_that_are_not_here_say_how_to_get_them(tmp_path: Path) -> None:
-    assert list_models(settings_in(tmp_path)) == ["smollm2  not here: triplane models pull smollm2"]
+    assert "  smollm2  not here: triplane models pull smollm2" in list_models(settings_in(tmp_path))
+
+
+def test_without_a_catalogue_the_settings_engine_is_listed(tmp_path: Path) -> None:
+    lines = list_models(settings_in(tmp_path))
+
+    assert lines[0] == "Models, from the settings (there is no models.toml):"
+    assert lines[1] == "  smollm2  engine"
+    assert "embedded" in next(line for line in lines if "llama_cpp" in line)
+
+
+CATALOGUE = """
+[routes.small]
+engine = "sglang"
+urls = ["http://a:1/v1"]
+context_length = 32768
+price = { input = 0.5, cached = 0.25, output = 2 }
+[routes.next]
+engine = "openai_http"
+urls = ["http://b:1/v1", "http://c:1/v1"]
+context_length = 8192
+key_env = "NO_SUCH_KEY"
+[models.fast]
+routes = [{ small = 90, next = 10 }, "next"]
+title = "Fast"
+"""
+
+
+def test_models_routes_and_prices_of_a_catalogue_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(CATALOGUE)
+
+    lines = list_models(settings_in(tmp_path))
+
+    assert lines[0] == f"Models, from {tmp_path / 'models.toml'}:"
+    assert lines[1].split("  ")[1:] == ["fast", "90 small / 10 next, then next", "Fast"]
+    [small] = [line for line in lines if line.startswith("  small")]
+    assert "32768 tokens  $0.5 in, $0.25 cached, $2 out" in small
+    assert "http://a:1/v1" in small
+    [second] = [line for line in lines if line.startswith("  next")]
+    assert "free" in second
+    assert "http://b:1/v1, http://c:1/v1" in second
+
+
+def test_the_doctor_names_a_catalogue_that_cannot_be_used_and_keys_that_are_not_there(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "models.toml").write_text(CATALOGUE)
+    without_key = run("doctor")
+    (tmp_path / "models.toml").write_text(CATALOGUE.replace('"sglang"', '"vlm"'))
+    broken = run("doctor")
+
+    assert "1 models on 2 routes" in without_key.out
+    assert "problem  Catalogue: routes.next.key_env: the variable NO_SUCH_KEY isn't set." in without_key.out
+    assert "Model file" not in without_key.out
+    assert "routes.small" not in without_key.out
+    assert (without_key.status, broken.status) == (1, 1)
+    assert f"problem  Catalogue: {tmp_path / 'models.toml'}: " in broken.out
 
 
 def test_progress_is_a_line_for_each_tenth() -> None:

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from gateways import engine_call
 from triplane.domain.completion import CompletionRequest, Message, Sampling
 from triplane.domain.errors import ContextTooLong, EngineUnavailable, ModelNotFound, StoreUnavailable
 from triplane.domain.events import (
@@ -21,7 +22,7 @@ from triplane.domain.events import (
 )
 from triplane.orchestration.asks import Ask
 from triplane.orchestration.background import BackgroundTasks
-from triplane.orchestration.ending import attempt_usage_id
+from triplane.orchestration.ending import call_usage_id
 from triplane.orchestration.following import FollowDeps, follow_turn
 from triplane.orchestration.ports import HeldTurn, LapsedTurn, LoggedAttempt
 from triplane.orchestration.recovery import take_over_lapsed
@@ -92,8 +93,7 @@ async def test_a_turn_is_logged_in_order_and_stored_once() -> None:
     assert entries[-1].event == TurnEnded(status="complete", finish_reason="stop", usage=USAGE)
     (result,) = scene.turns.results
     assert (result.status, result.content, result.finish_reason) == ("complete", "Hello.", "stop")
-    assert result.usage_event
-    assert result.usage_event.usage == USAGE
+    assert [event.call.usage for event in result.usage_events] == [USAGE]
 
 
 async def test_the_prompt_is_policy_then_history_then_the_new_message() -> None:
@@ -263,15 +263,18 @@ async def test_a_lapsed_turn_whose_answer_was_whole_is_only_stored() -> None:
 async def test_an_attempt_is_billed_once_though_its_successor_died_before_a_word() -> None:
     scene = Scene()
     lapsed = await abandoned(scene)
-    first = LoggedAttempt(fence=1, position=2, usage=USAGE)
+    calls = [engine_call(USAGE), engine_call(attempt=2), engine_call(USAGE, attempt=3, cost=5)]
+    first = LoggedAttempt(fence=1, position=2, calls=calls)
     scene.log.attempts, scene.usage.events = [first], []
     opened = msgspec.structs.replace(lapsed.opened, fence=3)
     scene.turns.lapsed = [msgspec.structs.replace(lapsed, opened=opened)]
     await take_over_lapsed(scene.deps)
     await scene.followed(lapsed.opened.turn_id)
     held = HeldTurn(tenant_id=WHO.tenant_id, turn_id=opened.turn_id, fence=1)
-    assert [(event.id, event.usage) for event in scene.usage.events] == [(attempt_usage_id(held), USAGE)]
-    assert scene.turns.results[0].earlier_usage == USAGE
+    assert [(event.id, event.call) for event in scene.usage.events] == [
+        (call_usage_id(held, call), call) for call in (calls[0], calls[2])
+    ]
+    assert scene.turns.results[0].earlier_usage == USAGE + USAGE
 
 
 async def test_an_engine_that_cant_continue_leaves_the_answer_incomplete() -> None:

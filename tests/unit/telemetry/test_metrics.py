@@ -1,19 +1,24 @@
 """The numbers that /metrics tells, in one process and over several."""
 
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateways import engine_call
 from triplane.domain.events import Usage
-from triplane.telemetry.completions import CompletionMetrics
+from triplane.domain.fleet import ReplicaView, RouteView
+from triplane.telemetry.completions import CallMetrics, CompletionMetrics
 from triplane.telemetry.metrics import Metrics
 from triplane.telemetry.shared_metrics import start_shared_metrics
 
-AT = {"model": "smollm2", "engine": "embedded"}
+AT = {"model": "smollm2", "route": "local"}
 
 
 def samples(exposition: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -30,37 +35,108 @@ def value(metrics: Metrics | bytes, name: str, **labels: str) -> float:
     return samples(exposition)[name, frozenset(labels.items())]
 
 
-def test_a_completion_is_in_flight_until_it_ends_and_counted_by_outcome() -> None:
-    metrics = Metrics({})
-    metrics.engine("smollm2", "embedded").completion_started()
-    during = value(metrics, "triplane_completions_in_flight", **AT)
+def begun(metrics: Metrics, plan: str = "free") -> CallMetrics:
+    return CompletionMetrics(metrics).begin(**AT, replica="local@a", plan=plan)
 
-    metrics.engine("smollm2", "embedded").completion_ended(
-        "failed", "engine_failed", Usage(), had_token=False
-    )
+
+def test_a_call_is_in_flight_until_it_ends_and_counted_by_outcome() -> None:
+    metrics = Metrics({})
+    call = begun(metrics)
+    during = value(metrics, "triplane_engine_calls_in_flight", **AT)
+
+    call.ended(engine_call(), None, "engine_failed")
 
     assert during == 1
-    assert value(metrics, "triplane_completions_in_flight", **AT) == 0
-    assert value(metrics, "triplane_completions_total", **AT, outcome="failed", code="engine_failed") == 1
+    assert value(metrics, "triplane_engine_calls_in_flight", **AT) == 0
+    assert value(metrics, "triplane_engine_calls_total", **AT, outcome="failed", code="engine_failed") == 1
 
 
-def test_tokens_are_counted_by_kind_and_model() -> None:
+def test_tokens_and_cost_are_counted_by_model_route_and_plan() -> None:
     metrics = Metrics({})
-    metrics.engine("smollm2", "embedded").completion_started()
     usage = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=7)
 
-    metrics.engine("smollm2", "embedded").completion_ended("complete", "", usage, had_token=False)
+    begun(metrics).ended(engine_call(usage, cost=1_500_000), "stop", None)
+    begun(metrics, plan="paid").ended(engine_call(usage), "stop", None)
 
+    free = {**AT, "plan": "free"}
     counted = [
-        value(metrics, "triplane_tokens_total", model="smollm2", kind=kind)
+        value(metrics, "triplane_tokens_total", **free, kind=kind)
         for kind in ("prompt", "cached", "completion")
     ]
     assert counted == [10, 4, 7]
+    assert value(metrics, "triplane_cost_dollars_total", **free) == 0.0015
+    assert value(metrics, "triplane_cost_dollars_total", **AT, plan="paid") == 0
+
+
+def test_waits_sheds_retries_and_degradations_are_told_by_the_catalogues_names() -> None:
+    metrics = Metrics({})
+    observer = CompletionMetrics(metrics)
+
+    observer.admitted("local", "free", 0.2)
+    observer.shed("local", "free")
+    observer.retried("smollm2", "cloud", "engine_failed")
+    observer.degraded("smollm2", "tools_off")
+
+    told = metrics.exposition()
+    at = {"route": "local", "plan": "free"}
+    assert value(told, "triplane_queue_wait_seconds_bucket", **at, le="0.25") == 1
+    assert value(told, "triplane_queue_wait_seconds_bucket", **at, le="0.1") == 0
+    assert value(told, "triplane_requests_shed_total", **at) == 1
+    assert value(told, "triplane_retries_total", model="smollm2", route="cloud", reason="engine_failed") == 1
+    assert value(told, "triplane_degradations_total", model="smollm2", step="tools_off") == 1
+
+
+def route_view(*replicas: ReplicaView, **waiting: int) -> RouteView:
+    return RouteView(
+        name="local",
+        engine="vllm",
+        slots=None,
+        held=0,
+        waiting=sum(waiting.values()),
+        waiting_by_plan=waiting,
+        replicas=list(replicas),
+    )
+
+
+def replica_view(**fields: Any) -> ReplicaView:
+    return ReplicaView(**{"name": "local@a", "state": "closed", "in_flight": 0, "busy_for_s": 0.0, **fields})
+
+
+def test_the_fleets_queues_loads_and_breakers_are_gauges() -> None:
+    metrics = Metrics({})
+    busy = replica_view(state="open", in_flight=2, running=5, waiting=3, kv_usage=0.75)
+
+    metrics.fleet.show([route_view(busy, free=4, paid=1)])
+
+    told = metrics.exposition()
+    at = {"route": "local", "replica": "local@a"}
+    assert value(told, "triplane_queue_depth", route="local", plan="free") == 4
+    assert value(told, "triplane_queue_depth", route="local", plan="paid") == 1
+    assert value(told, "triplane_replica_in_flight", **at) == 2
+    assert value(told, "triplane_replica_breaker", **at) == 2
+    assert value(told, "triplane_replica_running", **at) == 5
+    assert value(told, "triplane_replica_waiting", **at) == 3
+    assert value(told, "triplane_replica_kv_cache_usage", **at) == 0.75
+
+
+def test_what_left_the_fleet_is_nought_and_its_load_unknown() -> None:
+    metrics = Metrics({})
+    metrics.fleet.show([route_view(replica_view(state="open", in_flight=2, running=5), free=4)])
+
+    metrics.fleet.show([])
+
+    told = metrics.exposition()
+    at = {"route": "local", "replica": "local@a"}
+    assert value(told, "triplane_queue_depth", route="local", plan="free") == 0
+    assert value(told, "triplane_replica_in_flight", **at) == 0
+    assert value(told, "triplane_replica_breaker", **at) == 0
+    assert math.isnan(value(told, "triplane_replica_running", **at))
+    assert ("triplane_replica_waiting", frozenset(at.items())) not in samples(told)
 
 
 def test_inter_token_latencies_reach_the_exposition_in_their_buckets() -> None:
     metrics = Metrics({})
-    tally = metrics.engine("smollm2", "embedded").itl
+    tally = metrics.gateway.route("smollm2", "local", "free").itl
     for latency in (0.0005, 0.001, 0.02, 9.0):
         tally.observe(latency)
 
@@ -77,27 +153,23 @@ def test_inter_token_latencies_reach_the_exposition_in_their_buckets() -> None:
 def test_reading_twice_counts_nothing_twice() -> None:
     metrics = Metrics({})
     for _ in range(1000):
-        metrics.engine("smollm2", "embedded").itl.observe(0.01)
+        metrics.gateway.route("smollm2", "local", "free").itl.observe(0.01)
     metrics.exposition()
 
     assert value(metrics, "triplane_inter_token_latency_seconds_count", **AT) == 1000
 
 
-def test_a_time_to_first_token_is_counted_by_model_and_engine() -> None:
+def test_a_time_to_first_token_is_counted_by_model_and_route() -> None:
     metrics = Metrics({})
-    metrics.engine("smollm2", "embedded").first_token(0.07)
+    metrics.gateway.route("smollm2", "local", "free").first_token(0.07)
 
     assert value(metrics, "triplane_time_to_first_token_seconds_bucket", **AT, le="0.075") == 1
     assert value(metrics, "triplane_time_to_first_token_seconds_bucket", **AT, le="0.05") == 0
 
 
-def test_a_completion_is_in_the_queue_until_its_first_token_or_its_end() -> None:
+def test_a_call_is_in_the_queue_until_its_first_token_or_its_end() -> None:
     metrics = Metrics({})
-    observer = CompletionMetrics(metrics)
-    answered, refused = (
-        observer.begin(model="smollm2", route="local", replica="embedded", plan="free"),
-        observer.begin(model="smollm2", route="local", replica="embedded", plan="free"),
-    )
+    answered, refused = begun(metrics), begun(metrics)
 
     def depth() -> float:
         return value(metrics, "triplane_engine_queue_depth", **AT)
@@ -137,28 +209,49 @@ def test_two_metrics_in_one_process_do_not_mix() -> None:
     assert value(other, "triplane_streams_open") == 0
 
 
-WORKER = """
-from triplane.telemetry.completions import CompletionMetrics
+WORKER = r"""
+import sys
+from triplane.domain.fleet import ReplicaView, RouteView
 from triplane.telemetry.metrics import Metrics
 metrics = Metrics()
 metrics.stream_opened()
 metrics.turn_ended("complete")
-metrics.engine("smollm2", "embedded").itl.observe(0.02)
-import sys
-sys.stdout.buffer.write(metrics.exposition())
+metrics.gateway.route("smollm2", "local", "free").itl.observe(0.02)
+state, kv_usage = sys.argv[1:]
+replica = ReplicaView(
+    name="local@a", state=state, in_flight=2, busy_for_s=0, running=5, waiting=0, kv_usage=float(kv_usage)
+)
+metrics.fleet.show([RouteView(
+    name="local", engine="vllm", slots=4, held=2, waiting=3, waiting_by_plan={"free": 3}, replicas=[replica]
+)])
+told = metrics.exposition()
+sys.stdout.buffer.write(b"%d\n%b" % (len(told), told))
+sys.stdout.flush()
+sys.stdin.read()
 """
 
 
-def run_worker(directory: Path) -> bytes:
+@contextmanager
+def worker(directory: Path, state: str = "closed", kv_usage: float = 0.5) -> Iterator[bytes]:
+    """A process that tells its numbers, and lives until the block ends."""
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
-    command = [sys.executable, "-c", WORKER]
-    return subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60).stdout
+    command = [sys.executable, "-c", WORKER, state, str(kv_usage)]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            yield process.stdout.read(int(process.stdout.readline()))
+        finally:
+            process.stdin.close()
+            process.wait(60)
 
 
 def test_any_worker_tells_of_all_and_one_that_ended_holds_no_stream_open(tmp_path: Path) -> None:
     start_shared_metrics(tmp_path / "metrics")
-    alone = run_worker(tmp_path / "metrics")
-    both = run_worker(tmp_path / "metrics")
+    with worker(tmp_path / "metrics") as alone:
+        pass
+    with worker(tmp_path / "metrics") as both:
+        pass
 
     assert value(alone, "triplane_turns_total", status="complete") == 1
     assert value(both, "triplane_turns_total", status="complete") == 2
@@ -166,9 +259,27 @@ def test_any_worker_tells_of_all_and_one_that_ended_holds_no_stream_open(tmp_pat
     assert value(both, "triplane_streams_open") == 1
 
 
+def test_of_two_workers_queues_and_calls_add_up_but_not_what_an_engine_says_to_both(tmp_path: Path) -> None:
+    start_shared_metrics(tmp_path / "metrics")
+    with (
+        worker(tmp_path / "metrics", state="open", kv_usage=0.25),
+        worker(tmp_path / "metrics", state="closed", kv_usage=0.5) as told,
+    ):
+        pass
+
+    at = {"route": "local", "replica": "local@a"}
+    assert value(told, "triplane_queue_depth", route="local", plan="free") == 6
+    assert value(told, "triplane_replica_in_flight", **at) == 4
+    assert value(told, "triplane_replica_running", **at) == 5
+    assert value(told, "triplane_replica_kv_cache_usage", **at) == 0.5
+    assert value(told, "triplane_replica_breaker", **at) == 2
+
+
 def test_numbers_of_an_earlier_run_are_cleared_at_the_start(tmp_path: Path) -> None:
-    run_worker(tmp_path)
+    with worker(tmp_path):
+        pass
 
     start_shared_metrics(tmp_path)
 
-    assert value(run_worker(tmp_path), "triplane_turns_total", status="complete") == 1
+    with worker(tmp_path) as told:
+        assert value(told, "triplane_turns_total", status="complete") == 1

@@ -234,5 +234,5 @@ def test_an_engine_call_is_counted_by_how_it_ended(reason: Any, code: str | None
         engine_call(), reason, code
     )
 
-    labels = {"model": "smollm2", "engine": "embedded", "outcome": outcome, "code": code or ""}
-    assert value(metrics, "triplane_completions_total", **labels) == 1
+    labels = {"model": "smollm2", "route": "local", "outcome": outcome, "code": code or ""}
+    assert value(metrics, "triplane_engine_calls_total", **labels) == 1

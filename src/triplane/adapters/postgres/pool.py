@@ -94,7 +94,8 @@ async def open_database(url: str, *, pooled: bool = False, size: int = 10) -> Da
 async def _learn_types(connection: asyncpg.Connection) -> None:
     """Have the driver look up the types it doesn't know now, and not within somebody's first request."""
     async with connection.transaction():
-        await connection.fetchval("SELECT $1::text[], $2::json[], $3::int[], $4::bytea[]", [], [], [], [])
+        every = "SELECT $1::text[], $2::json[], $3::int[], $4::bigint[], $5::bytea[]"
+        await connection.fetchval(every, [], [], [], [], [])
 
 
 @contextlib.contextmanager

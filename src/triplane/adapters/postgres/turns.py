@@ -16,6 +16,7 @@ from triplane.adapters.postgres.turn_rows import (
     to_opened,
     to_record,
 )
+from triplane.adapters.postgres.usage import call_columns
 from triplane.domain.completion import text_of
 from triplane.domain.conversation import (
     OpenedTurn,
@@ -25,7 +26,7 @@ from triplane.domain.conversation import (
     UsageEvent,
 )
 from triplane.domain.errors import Conflict, IdempotencyKeyReused, NotFound
-from triplane.domain.events import TurnError, Usage
+from triplane.domain.events import TurnError
 from triplane.orchestration.ports import LEASE_S, HeldTurn, LapsedTurn, NewTurn, Renewal, TurnResult
 
 
@@ -153,7 +154,7 @@ RETURNING true"""
 _FINISH = """
 SELECT finish_turn(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-    $22, $23, $24, $25, $26, $27, $28)"""
+    $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)"""
 
 _CLAIM = f"""
 WITH lapsed AS (
@@ -220,8 +221,6 @@ def _open_arguments(who: Principal, new: NewTurn) -> list[object]:
 
 def _finish_arguments(who: Principal, result: TurnResult) -> list[object]:
     error = result.error or TurnError(code="", message="")
-    bill = result.usage_event
-    usage = bill.usage if bill else Usage()
     return [
         who.tenant_id,
         who.user_id,
@@ -237,10 +236,7 @@ def _finish_arguments(who: Principal, result: TurnResult) -> list[object]:
         error.message or None,
         result.window_from_seq,
         result.window_summary,
-        *_bill_arguments(bill),
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.cached_tokens,
+        *_bill_arguments(result.usage_events),
         result.earlier_usage.prompt_tokens,
         result.earlier_usage.completion_tokens,
         result.earlier_usage.cached_tokens,
@@ -250,7 +246,12 @@ def _finish_arguments(who: Principal, result: TurnResult) -> list[object]:
     ]
 
 
-def _bill_arguments(bill: UsageEvent | None) -> list[object]:
-    if bill is None:
-        return [None] * 5
-    return [bill.id, bill.api_key_id, bill.request_id, bill.model, bill.engine]
+def _bill_arguments(events: list[UsageEvent]) -> list[object]:
+    """They are one completion's, so that only the calls differ."""
+    first = events[0] if events else None
+    return [
+        first.api_key_id if first else None,
+        first.request_id if first else None,
+        first.model if first else None,
+        *call_columns(events),
+    ]

@@ -1,5 +1,7 @@
 """The bill: usage events are appended, never changed."""
 
+from collections.abc import Sequence
+
 from triplane.adapters.postgres.pool import Database
 from triplane.domain.conversation import UsageEvent
 
@@ -10,54 +12,67 @@ class PostgresUsage:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, event: UsageEvent) -> None:
-        await self._database.execute(_RECORD, *_arguments(event))
+    async def record(self, events: Sequence[UsageEvent]) -> None:
+        await self._database.execute(_RECORD, *_columns(events))
 
-    async def record_attempt(self, event: UsageEvent) -> None:
-        if await self._database.fetchval(_RECORD, *_arguments(event)):
-            return
-        # Of its own, because a statement doesn't see the row that it has just run into.
-        usage = event.usage
-        await self._database.execute(
-            _RECORD_REST,
-            event.tenant_id,
-            event.id,
-            event.engine,
-            usage.prompt_tokens,
-            usage.completion_tokens,
-            usage.cached_tokens,
-        )
+    async def record_attempt(self, events: Sequence[UsageEvent]) -> None:
+        recorded = {row["id"] for row in await self._database.fetch(_RECORD, *_columns(events))}
+        known = [event for event in events if event.id not in recorded]
+        if known:
+            # Of its own, because a statement doesn't see the rows that it has just run into.
+            await self._database.execute(
+                _RECORD_REST, [event.tenant_id for event in known], *call_columns(known)
+            )
 
 
-def _arguments(event: UsageEvent) -> list[object]:
+def call_columns(events: Sequence[UsageEvent]) -> list[object]:
+    """What differs between the engine calls of one completion, as arrays: id, attempt, route, replica, the
+    three counts of tokens, cost."""
+    calls = [event.call for event in events]
     return [
-        event.tenant_id,
-        event.id,
-        event.user_id,
-        event.api_key_id,
-        event.conversation_id,
-        event.turn_id,
-        event.request_id,
-        event.model,
-        event.engine,
-        event.usage.prompt_tokens,
-        event.usage.completion_tokens,
-        event.usage.cached_tokens,
+        [event.id for event in events],
+        [call.attempt for call in calls],
+        [call.route for call in calls],
+        [call.replica for call in calls],
+        [call.usage.prompt_tokens for call in calls],
+        [call.usage.completion_tokens for call in calls],
+        [call.usage.cached_tokens for call in calls],
+        [call.cost for call in calls],
+    ]
+
+
+def _columns(events: Sequence[UsageEvent]) -> list[object]:
+    return [
+        [event.tenant_id for event in events],
+        [event.user_id for event in events],
+        [event.api_key_id for event in events],
+        [event.conversation_id for event in events],
+        [event.turn_id for event in events],
+        [event.request_id for event in events],
+        [event.model for event in events],
+        *call_columns(events),
     ]
 
 
 _RECORD = """
-INSERT INTO usage_events (tenant_id, id, user_id, api_key_id, conversation_id, turn_id, request_id, model,
-    engine, prompt_tokens, completion_tokens, cached_tokens)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+INSERT INTO usage_events (tenant_id, user_id, api_key_id, conversation_id, turn_id, request_id, model,
+    id, attempt, route, replica, prompt_tokens, completion_tokens, cached_tokens, cost)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::text[], $9::integer[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[],
+    $15::bigint[])
 ON CONFLICT (tenant_id, id) DO NOTHING
-RETURNING true"""
+RETURNING id"""
 
 _RECORD_REST = """
 INSERT INTO usage_events (tenant_id, id, user_id, api_key_id, conversation_id, turn_id, request_id, model,
-    engine, prompt_tokens, completion_tokens, cached_tokens)
-SELECT tenant_id, id || '_rest', user_id, api_key_id, conversation_id, turn_id, request_id, model, $3,
-    greatest(0, $4 - prompt_tokens), greatest(0, $5 - completion_tokens), greatest(0, $6 - cached_tokens)
-FROM usage_events
-WHERE tenant_id = $1 AND id = $2 AND ($4 > prompt_tokens OR $5 > completion_tokens OR $6 > cached_tokens)
+    attempt, route, replica, prompt_tokens, completion_tokens, cached_tokens, cost)
+SELECT known.tenant_id, known.id || '_rest', user_id, api_key_id, conversation_id, turn_id, request_id, model,
+    known.attempt, known.route, known.replica, greatest(0, call.prompt - prompt_tokens),
+    greatest(0, call.completion - completion_tokens), greatest(0, call.cached - cached_tokens),
+    greatest(0, call.cost - known.cost)
+FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
+    $8::bigint[], $9::bigint[])
+    AS call (tenant_id, id, attempt, route, replica, prompt, completion, cached, cost)
+JOIN usage_events known ON known.tenant_id = call.tenant_id AND known.id = call.id
+WHERE call.prompt > prompt_tokens OR call.completion > completion_tokens OR call.cached > cached_tokens
 ON CONFLICT (tenant_id, id) DO NOTHING"""

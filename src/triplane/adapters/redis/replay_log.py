@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.domain.errors import StoreUnavailable
 from triplane.domain.events import LogEntry, TurnEnded, TurnEvent, Usage
+from triplane.domain.money import EngineCall
 from triplane.orchestration.ports import HeldTurn, LoggedAttempt, Recovered
 
 _log = structlog.get_logger(__name__)
@@ -31,9 +32,9 @@ KEPT_S = 3600
 """How long a log outlives its last event; the turn's row has the answer for good."""
 
 _EVENT = b"e"
-_USAGE = b"u"
+_CALLS = b"c"
 _FENCE = b"f"
-"""An entry's event, what its owner's attempt had cost by then, and that owner's fence."""
+"""An entry's event, the engine calls of its owner's attempt by then, and that owner's fence."""
 
 _QUIET_S = 2.0
 """How long a follower of another process's turn waits for news before its row is asked."""
@@ -49,13 +50,13 @@ if newest[1] then last = tonumber(string.match(newest[1][1], '^%d+')) end
 if last < tonumber(ARGV[2]) then return last end
 for i = 6, #ARGV, 2 do
   if tonumber(ARGV[i]) > last then
-    redis.call('XADD', KEYS[1], ARGV[i] .. '-0', 'e', ARGV[i + 1], 'u', ARGV[4], 'f', ARGV[1])
+    redis.call('XADD', KEYS[1], ARGV[i] .. '-0', 'e', ARGV[i + 1], 'c', ARGV[4], 'f', ARGV[1])
   end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return -2
 """
-"""KEYS: stream, fence. ARGV: fence, the position before the first, seconds to keep, usage, 1 to write it
+"""KEYS: stream, fence. ARGV: fence, the position before the first, seconds to keep, calls, 1 to write it
 anew, then pairs of position and event. Returns -1 for an overtaken owner, -2 when written, else the last
 position there is: the log lacks what comes before these entries."""
 
@@ -64,7 +65,21 @@ _WRITTEN = -2
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[TurnEvent] = msgspec.msgpack.Decoder(TurnEvent)
-_usage_decoder = msgspec.msgpack.Decoder(Usage)
+
+
+class _Call(msgspec.Struct, array_like=True):
+    """An engine call as an entry carries it: short, because every entry does."""
+
+    attempt: int
+    route: str
+    replica: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost: int
+
+
+_calls_decoder = msgspec.msgpack.Decoder(list[_Call])
 
 
 class _Tail:
@@ -113,7 +128,7 @@ class RedisReplayLog:
         if tail := self._tails.pop(turn_id, None):
             tail.close()
 
-    async def append(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage) -> bool:
+    async def append(self, held: HeldTurn, entries: Sequence[LogEntry], calls: Sequence[EngineCall]) -> bool:
         """Store the entries in Redis, then hand them to the local followers. False if overtaken.
 
         Raises StoreUnavailable; whether the entries are stored isn't known then.
@@ -121,13 +136,13 @@ class RedisReplayLog:
         tail = self._tails.get(held.turn_id)
         try:
             if tail and tail.is_anew:
-                stored = await self._store(held, [*tail.entries, *entries], usage, 0, is_anew=True)
+                stored = await self._store(held, [*tail.entries, *entries], calls, 0, is_anew=True)
                 tail.is_anew = False
             else:
-                stored = await self._store(held, entries, usage, _last(tail, entries))
+                stored = await self._store(held, entries, calls, _last(tail, entries))
             if stored >= 0 and tail:
                 missing = [entry for entry in tail.entries if entry.position > stored]
-                stored = await self._store(held, [*missing, *entries], usage, stored)
+                stored = await self._store(held, [*missing, *entries], calls, stored)
         except (RedisError, OSError) as error:
             _log.warning("replay log not written", turn_id=held.turn_id, reason=type(error).__name__)
             raise StoreUnavailable("The replay log can't be reached right now.") from error
@@ -141,7 +156,7 @@ class RedisReplayLog:
         self.close(held.tenant_id, held.turn_id)  # who follows here has read what is no longer so
         self._tails[held.turn_id] = _Tail(is_anew=True)
         try:
-            return await self.append(held, entries, Usage())
+            return await self.append(held, entries, ())
         except StoreUnavailable:
             self.show(held, entries)
             return True
@@ -155,7 +170,7 @@ class RedisReplayLog:
         entries: list[LogEntry] = []
         attempts: dict[int, LoggedAttempt] = {}
         try:
-            await self._store(held, [], Usage(), 0)
+            await self._store(held, [], (), 0)
             rows = await self._redis.xrange(_key(held.tenant_id, held.turn_id))
         except (RedisError, OSError) as error:
             _log.warning("replay log not read", turn_id=held.turn_id, reason=type(error).__name__)
@@ -182,7 +197,7 @@ class RedisReplayLog:
         self,
         held: HeldTurn,
         entries: Sequence[LogEntry],
-        usage: Usage,
+        calls: Sequence[EngineCall],
         before: int,
         *,
         is_anew: bool = False,
@@ -191,7 +206,7 @@ class RedisReplayLog:
         key = _key(held.tenant_id, held.turn_id)
         answer = self._append_script(
             keys=[key, key + ":fence"],
-            args=[held.fence, before, KEPT_S, _encoder.encode(usage), int(is_anew), *pairs],
+            args=[held.fence, before, KEPT_S, _encode_calls(calls), int(is_anew), *pairs],
         )
         return int(await cast(Awaitable[Any], answer))
 
@@ -224,9 +239,42 @@ def _entry(position: bytes, fields: dict[bytes, bytes]) -> LogEntry:
 
 def _attempt(position: int, fields: dict[bytes, bytes]) -> LoggedAttempt:
     """The attempt that wrote an entry, as far as it had come."""
-    return LoggedAttempt(
-        fence=int(fields[_FENCE]), position=position, usage=_usage_decoder.decode(fields[_USAGE])
+    calls = _decode_calls(fields[_CALLS]) if _CALLS in fields else []
+    return LoggedAttempt(fence=int(fields[_FENCE]), position=position, calls=calls)
+
+
+def _encode_calls(calls: Sequence[EngineCall]) -> bytes:
+    return _encoder.encode(
+        [
+            _Call(
+                call.attempt,
+                call.route,
+                call.replica,
+                call.usage.prompt_tokens,
+                call.usage.completion_tokens,
+                call.usage.cached_tokens,
+                call.cost,
+            )
+            for call in calls
+        ]
     )
+
+
+def _decode_calls(data: bytes) -> list[EngineCall]:
+    return [
+        EngineCall(
+            attempt=call.attempt,
+            route=call.route,
+            replica=call.replica,
+            usage=Usage(
+                prompt_tokens=call.prompt_tokens,
+                completion_tokens=call.completion_tokens,
+                cached_tokens=call.cached_tokens,
+            ),
+            cost=call.cost,
+        )
+        for call in _calls_decoder.decode(data)
+    ]
 
 
 def _key(tenant_id: str, turn_id: str) -> str:
