@@ -2,11 +2,12 @@
 # Settings are environment variables: TRIPLANE_HOST, TRIPLANE_PORT, TRIPLANE_DATA_DIR (docs/operations.md).
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test install web lint bench chaos lock clean
+.PHONY: help serve test test-engine install web lint bench chaos lock clean
 
 help:
 	@echo "make serve    install what is needed, start everything, print the address and a sign-in link"
 	@echo "make test     install what is needed, run every test"
+	@echo "make test-engine URL=… MODEL=… [KIND=…] [KEY=…]   hold an engine of yours to the engines' contract"
 	@echo "make lint     style, types and import rules only"
 	@echo "make chaos    kill every part at random under load, and check that nothing shown was lost"
 	@echo "make bench    measure the planes against the bare engine"
@@ -19,6 +20,9 @@ serve: install
 
 test: install
 	@scripts/test
+
+test-engine: install
+	@URL="$(URL)" MODEL="$(MODEL)" KIND="$(KIND)" KEY="$(KEY)" CONTEXT="$(CONTEXT)" LACKS="$(LACKS)" exec scripts/test-engine
 
 lint: install
 	@scripts/lint

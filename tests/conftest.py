@@ -3,6 +3,7 @@
 pytest_plugins = [
     "servers",
     "engine_fixture",
+    "engine_under_test",
     "app_fixture",
     "http_app",
     "served_app",

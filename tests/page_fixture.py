@@ -1,5 +1,6 @@
 """A person at the page: Chromium, signed in to the whole of `triplane serve`, and what one does there."""
 
+import re
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -131,7 +132,16 @@ async def ask_and_stop(page: Page, text: str) -> str:
     """An exchange, cut short: the small model may ramble on for long. The answer's text."""
     await ask(page, text)
     await answer_longer_than(page, 0)
-    stop = page.get_by_role("button", name="Stop answering")
-    with suppress(TimeoutError):  # it may have ended by itself
-        await stop.click(timeout=2000)
+    return await stop(page)
+
+
+async def stop(page: Page) -> str:
+    """Stop the answer that is being written, unless it has ended by itself; its text."""
+    with suppress(TimeoutError):
+        await page.get_by_role("button", name="Stop answering").click(timeout=2000)
     return await ended(page)
+
+
+def letters(text: str) -> str:
+    """Without what Markdown makes of it: a mark such as `1.` leaves the text when it becomes a list."""
+    return re.sub(r"[\W\d_]", "", text)

@@ -51,7 +51,7 @@ ANSWER: list[EngineEvent] = [
 
 @dataclass(frozen=True)
 class Served:
-    """`url` has no path; `key` is the administrator's."""
+    """`url` has no path; `key` is the administrator's. With `leaving` done, the process is about to stop."""
 
     url: str
     key: str
@@ -59,6 +59,7 @@ class Served:
     gateway: ScriptedGateway
     limits: Limiter
     metrics: Metrics
+    leaving: "asyncio.Future[None]"
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {self.key}"})
@@ -94,6 +95,7 @@ async def serving_bff(
     gateway, usage = ScriptedGateway(ANSWER), PostgresUsage(database)
     log = RedisReplayLog(redis_client, reader)
     running, metering, listening = BackgroundTasks(), BackgroundTasks(), BackgroundTasks()
+    leaving = asyncio.get_running_loop().create_future()
     listening.start("reader", reader.run())
     listening.start("announcements", announcer.run())
     metrics = Metrics({})
@@ -123,14 +125,16 @@ async def serving_bff(
         announcer=announcer,
         extra_handlers=[
             *completion_handlers(CompletionDeps(turn=turn, follow=follow, stateless=stateless)),
-            *turn_handlers(turn, follow, turns),
-            *live_update_handlers(RedisAnnouncements(redis_client, reader)),
+            *turn_handlers(turn, follow, turns, leaving),
+            *live_update_handlers(RedisAnnouncements(redis_client, reader), leaving),
             *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=PostgresBranches(database))),
             *summary_handlers(turn.history),
         ],
     )
     async with serving(http_app.build()) as url:
-        yield Served(url, await http_app.new_key(), http_app, gateway, limits, metrics)
+        yield Served(url, await http_app.new_key(), http_app, gateway, limits, metrics, leaving)
+        if not leaving.done():
+            leaving.set_result(None)
     await running.aclose(5)
     await metering.aclose(5)
     await listening.aclose(0)

@@ -20,7 +20,15 @@ from triplane.domain.errors import ModelNotFound, NotFound
 from triplane.domain.events import EngineEvent, Finished, LogEntry, TurnEnded, Usage
 from triplane.domain.ids import new_id
 from triplane.orchestration.history_ports import Unsummarised, Window
-from triplane.orchestration.ports import HeldTurn, LapsedTurn, NewTurn, Recovered, Renewal, TurnResult
+from triplane.orchestration.ports import (
+    HeldTurn,
+    LapsedTurn,
+    LoggedAttempt,
+    NewTurn,
+    Recovered,
+    Renewal,
+    TurnResult,
+)
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 WHO = Principal(tenant_id=new_id("tenant"), user_id=new_id("user"))
@@ -263,7 +271,7 @@ class MemoryLog:
     def __init__(self) -> None:
         self.entries: dict[str, list[LogEntry]] = {}
         self.fence = 0
-        self.usage = Usage()
+        self.attempts: list[LoggedAttempt] = []
         self._grown = asyncio.Condition()
 
     def open(self, tenant_id: str, turn_id: str) -> None:
@@ -275,15 +283,20 @@ class MemoryLog:
     async def append(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage) -> bool:
         if held.fence < self.fence:
             return False
-        self.usage = usage
+        mine = LoggedAttempt(fence=held.fence, position=entries[-1].position, usage=usage)
+        self.attempts = [*(each for each in self.attempts if each.fence != held.fence), mine]
         async with self._grown:
             self.entries[held.turn_id].extend(entries)
             self._grown.notify_all()
         return True
 
+    async def rewrite(self, held: HeldTurn, entries: Sequence[LogEntry]) -> bool:
+        self.entries[held.turn_id].clear()
+        return await self.append(held, entries, Usage())
+
     async def take_over(self, held: HeldTurn) -> Recovered:
         self.fence = held.fence
-        return Recovered(entries=list(self.entries.get(held.turn_id, [])), usage=self.usage)
+        return Recovered(entries=list(self.entries.get(held.turn_id, [])), attempts=list(self.attempts))
 
     async def until(self, turn_id: str, length: int) -> None:
         """Wait until a turn's log is so long."""
@@ -293,7 +306,7 @@ class MemoryLog:
     async def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
         entries, last = self.entries.get(turn_id, []), after
         while True:
-            for entry in entries[last:]:
+            for entry in [each for each in entries if each.position > last]:
                 last = entry.position
                 yield entry
                 if isinstance(entry.event, TurnEnded):
@@ -301,7 +314,11 @@ class MemoryLog:
             if turn_id not in self.entries:
                 return
             async with self._grown:
-                await self._grown.wait_for(_longer_than(entries, last))
+                await self._grown.wait_for(_reaches_beyond(entries, last))
+
+
+def _reaches_beyond(entries: list[LogEntry], position: int) -> Callable[[], bool]:
+    return lambda: bool(entries) and entries[-1].position > position
 
 
 def _longer_than(entries: list[LogEntry], length: int) -> Callable[[], bool]:
@@ -313,4 +330,7 @@ class MemoryUsage:
         self.events: list[UsageEvent] = []
 
     async def record(self, event: UsageEvent) -> None:
+        self.events.append(event)
+
+    async def record_attempt(self, event: UsageEvent) -> None:
         self.events.append(event)

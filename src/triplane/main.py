@@ -2,17 +2,16 @@
 
 import asyncio
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 import structlog
-import uvicorn
 from redis.asyncio import Redis
 
 from triplane import __version__
+from triplane.adapters.http_server import STOP_SIGNALS, cancelled_by_signals, serve_http
 from triplane.adapters.objects import open_objects
 from triplane.adapters.postgres.accounts import PostgresAccounts
 from triplane.adapters.postgres.branches import PostgresBranches
@@ -20,8 +19,8 @@ from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.history import PostgresHistory
 from triplane.adapters.postgres.jobs import JobHandler
 from triplane.adapters.postgres.jobs import run_worker as run_jobs
-from triplane.adapters.postgres.migrations import require_current
-from triplane.adapters.postgres.pool import Database, open_database
+from triplane.adapters.postgres.opening import open_current_database
+from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnouncer
@@ -67,13 +66,14 @@ SYSTEM_POLICY = "You are a helpful assistant. Answer clearly and to the point."
 GRACE_S = 3.0
 """How long running requests and turns may go on once a process is told to stop."""
 
-
 _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
+async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> AsyncIterator[ASGIApp]:
     """The whole HTTP application, with everything behind it open.
+
+    `leaving` is to be done once the process is told to stop: streams that are followed elsewhere end then.
 
     Raises SettingsError, StoreUnavailable and MigrationError (a database that this program can't serve).
     """
@@ -144,8 +144,8 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
                 *completion_handlers(
                     CompletionDeps(turn=turn, follow=follow, stateless=stateless, plan_of=plan_of)
                 ),
-                *turn_handlers(turn, follow, turns),
-                *live_update_handlers(RedisAnnouncements(redis, reader)),
+                *turn_handlers(turn, follow, turns, leaving),
+                *live_update_handlers(RedisAnnouncements(redis, reader), leaving),
                 *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=branches, plan_of=plan_of)),
                 *summary_handlers(history),
             ],
@@ -154,21 +154,12 @@ async def open_api(settings: Settings) -> AsyncIterator[ASGIApp]:
 
 
 async def run_api(settings: Settings, listener: socket.socket) -> None:
-    """Serve HTTP on an open socket until told to stop."""
+    """Serve HTTP on an open socket until told to stop, also while it starts."""
     configure_logging(settings.log_level)
-    async with open_api(settings) as app:
-        config = uvicorn.Config(
-            app,
-            loop="uvloop",
-            http="httptools",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=65,
-            timeout_graceful_shutdown=int(GRACE_S),
-        )
-        await uvicorn.Server(config).serve(sockets=[listener])
+    leaving = asyncio.get_running_loop().create_future()
+    with cancelled_by_signals(leaving):
+        async with open_api(settings, leaving) as app:
+            await serve_http(app, listener, leaving, GRACE_S)
 
 
 async def run_worker(settings: Settings) -> None:
@@ -211,7 +202,7 @@ def _listening_url(settings: Settings) -> str:
 def _told_to_stop() -> asyncio.Event:
     """Set when a signal asks this process to end."""
     told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     return told
 
@@ -225,9 +216,8 @@ def _tracing(settings: Settings, service: str, stack: AsyncExitStack) -> Tracing
 
 async def _database(settings: Settings, stack: AsyncExitStack) -> Database:
     url = _required(settings.database_url, "TRIPLANE_DATABASE_URL")
-    database = await open_database(url, pooled=settings.database_pooled)
+    database = await open_current_database(url, pooled=settings.database_pooled)
     stack.push_async_callback(database.close)
-    await require_current(database)
     return database
 
 

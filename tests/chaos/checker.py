@@ -11,7 +11,11 @@ import asyncpg
 from chaos.clients import MOST_TOKENS, Stream, Turn
 from chaos.cluster import PARALLEL
 
-UNREAD_TOKENS = 4
+UNREAD_TOKENS = 12
+"""What an engine may compute for an answer between our last read of its stream and its noticing that we have
+left: two tokens when it is idle, some more when the machine is busy."""
+TITLE_TOKENS = 24
+TITLES_AT_ONCE = 2
 _ENDS = {"complete", "incomplete", "stopped", "failed"}
 
 
@@ -24,6 +28,8 @@ class StoredTurn:
     completion_tokens: int
     content: str
     message_status: str
+    question_id: str | None
+    question_parent: str | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ async def read_stored(database_url: str) -> Stored:
     try:
         for row in await connection.fetch(_TURNS):
             text = json.loads(row["content_json"]) if row["content_json"] else ""
-            fields = {name: row[name] for name in ("id", "request_id", "state", "fence", "completion_tokens")}
+            fields = {name: row[name] for name in _FIELDS}
             stored.turns[row["id"]] = StoredTurn(**fields, content=text, message_status=row["status"])
         for row in await connection.fetch(_BILLS):
             stored.bills.append(Bill(**row))
@@ -67,9 +73,13 @@ async def read_stored(database_url: str) -> Stored:
     return stored
 
 
+_FIELDS = ("id", "request_id", "state", "fence", "completion_tokens", "question_id", "question_parent")
+
 _TURNS = """
-SELECT t.id, t.request_id, t.state, t.fence, t.completion_tokens, m.content_json, m.status
-FROM turns t JOIN messages m ON m.tenant_id = t.tenant_id AND m.id = t.message_id"""
+SELECT t.id, t.request_id, t.state, t.fence, t.completion_tokens, m.content_json, m.status,
+    q.id AS question_id, q.parent_id AS question_parent
+FROM turns t JOIN messages m ON m.tenant_id = t.tenant_id AND m.id = t.message_id
+LEFT JOIN messages q ON q.tenant_id = m.tenant_id AND q.id = m.parent_id"""
 
 _BILLS = "SELECT id, turn_id, engine, completion_tokens FROM usage_events"
 
@@ -119,20 +129,33 @@ def _check_bills(stored: Stored) -> Iterable[str]:
             yield f"{turn.id} says {turn.completion_tokens} tokens, its bills {tokens[turn.id]}"
 
 
-def check_total(stored: Stored, counted: int, engine_deaths: int, faults: int) -> Iterable[str]:
+def check_total(stored: Stored, counted: int, engine_deaths: int, job_worker_deaths: int) -> Iterable[str]:
     """The bill's total against the engine's own count.
 
-    An engine that dies hasn't counted what ran in it; else nothing may be billed that it didn't compute. A
-    process that dies takes along what it had not written yet of each stream, and an answer that is cut off
-    costs a few tokens that nobody reads.
+    Nothing may be billed that the engine didn't compute; one that dies hasn't counted what ran in it, so only
+    a run in which it lives is strict there. The other way round some is lost with a process that is killed:
+    of an attempt that another owner went on with, what wasn't written yet, which may be all that the attempt
+    was still allowed if the store was away too; and of each answer that was cut off, what nobody has read.
     """
     billed = sum(bill.completion_tokens for bill in stored.bills)
     cut_off = sum(turn.state != "complete" for turn in stored.turns.values())
-    unwritten = PARALLEL * MOST_TOKENS
-    if billed > counted + engine_deaths * unwritten:
+    lost = _left_to_compute(stored) + job_worker_deaths * TITLES_AT_ONCE * TITLE_TOKENS
+    if billed > counted + engine_deaths * PARALLEL * MOST_TOKENS:
         yield f"{billed} tokens were billed, and the engine counted {counted}"
-    if counted > billed + faults * unwritten + cut_off * UNREAD_TOKENS:
+    if counted > billed + lost + cut_off * UNREAD_TOKENS:
         yield f"{counted} tokens were computed, and {billed} billed"
+
+
+def _left_to_compute(stored: Stored) -> int:
+    """What all attempts but each turn's last had still been allowed when they were billed."""
+    billed: Counter[str] = Counter()
+    for bill in stored.bills:
+        billed[bill.id.removesuffix("_rest")] += bill.completion_tokens
+    return sum(
+        max(0, MOST_TOKENS - billed[f"usage_{turn.id.removeprefix('turn_')}_{fence}"])
+        for turn in stored.turns.values()
+        for fence in range(1, turn.fence)
+    )
 
 
 def _check_turn(turn: Turn, stored: Stored) -> Iterable[str]:
@@ -147,11 +170,19 @@ def _check_turn(turn: Turn, stored: Stored) -> Iterable[str]:
     if kept is None:
         yield "was shown and isn't stored"
         return
+    yield from _check_place(turn, kept, stored)
     for stream in turn.streams:
         yield from _check_stream(stream, kept)
     for text in turn.wholes:
         if text != kept.content:
             yield f"answered {text!r}, stored {kept.content!r}"
+
+
+def _check_place(turn: Turn, kept: StoredTurn, stored: Stored) -> Iterable[str]:
+    if turn.beside and kept.question_id != stored.turns[turn.beside].question_id:
+        yield f"answers another question than {turn.beside}"
+    if turn.below != "" and kept.question_parent != turn.below:
+        yield f"follows {kept.question_parent}, and was asked below {turn.below}"
 
 
 def _check_stream(stream: Stream, kept: StoredTurn) -> Iterable[str]:
@@ -160,7 +191,7 @@ def _check_stream(stream: Stream, kept: StoredTurn) -> Iterable[str]:
         yield f"positions don't rise: {positions}"
     if not kept.content.startswith(stream.text):
         yield f"showed {stream.text!r}, stored ({kept.state}) {kept.content!r}"
-    if stream.status is not None:
+    if stream.status is not None and not stream.is_former:
         if stream.text != kept.content:
             yield f"ended as {stream.status} with {stream.text!r}, stored {kept.content!r}"
         if stream.status != kept.state:

@@ -11,8 +11,14 @@ from typing import Any, Literal
 
 import aiohttp
 
-Way = Literal["stream", "reconnect", "hang up", "stop", "whole", "twice", "resend"]
+Way = Literal[
+    "stream", "reconnect", "hang up", "stop", "whole", "twice", "resend", "continue", "regenerate", "edit"
+]
 WAYS: tuple[Way, ...] = (
+    "continue",
+    "continue",
+    "regenerate",
+    "edit",
     "stream",
     "stream",
     "reconnect",
@@ -24,7 +30,7 @@ WAYS: tuple[Way, ...] = (
     "resend",
 )
 
-GIVE_UP_S = 75.0
+GIVE_UP_S = 150.0
 """How long a client tries at one turn. A turn that hasn't come to an end by then is a finding."""
 SILENCE_S = 8.0
 """How long a client waits on a silent line before it connects anew."""
@@ -42,13 +48,17 @@ _BROKEN = (aiohttp.ClientError, TimeoutError, ConnectionError)
 
 @dataclass
 class Stream:
-    """One connection's view of a turn: what the client had before, and each event's position and text."""
+    """One connection's view of a turn: what the client had before, and each event's position and text.
+
+    `is_former`: the turn has been continued since, or may have been, so what was its end is none any more.
+    """
 
     before: str
     after: int
     events: list[tuple[int, str]] = field(default_factory=list)
     status: str | None = None
     error: str | None = None
+    is_former: bool = False
 
     @property
     def text(self) -> str:
@@ -61,12 +71,20 @@ class Stream:
 
 @dataclass
 class Turn:
-    """One turn as its client lived it. `outcome` stays None for a client that had to give up."""
+    """One turn as its client lived it. `outcome` stays None for a client that had to give up.
+
+    `path` is where it is asked. `beside`: the turn whose question it answers again; `below`: the message that
+    its own question follows, None for the conversation's beginning, "" for wherever it belongs.
+    """
 
     way: Way
     request_id: str
     conversation: str
     body: dict[str, Any]
+    path: str = "/v1/chat/completions"
+    beside: str | None = None
+    below: str | None = ""
+    message_id: str | None = None
     turn_ids: set[str] = field(default_factory=set)
     streams: list[Stream] = field(default_factory=list)
     wholes: list[str] = field(default_factory=list)
@@ -91,16 +109,39 @@ class Person:
         self._conversation = conversation
         self._luck = luck
 
-    async def take_turn(self) -> Turn:
-        """One turn, to its end or until patience is at an end."""
+    async def take_turn(self) -> list[Turn]:
+        """One turn, and its second version where it has one, to the end or until patience is at an end."""
         way = self._luck.choice(WAYS)
-        turn = Turn(way, uuid.UUID(int=self._luck.getrandbits(128)).hex, self._conversation, self._body(way))
+        turns = [self._new(way, self._question(way))]
         with suppress(TimeoutError):
             async with asyncio.timeout(GIVE_UP_S):
-                await self._live(turn)
-        return turn
+                await self._live(turns[0])
+                if second := self._second(turns[0]):
+                    turns.append(second)
+                    await self._until_ended(second, self._send)
+        return turns
 
-    def _body(self, way: Way) -> dict[str, Any]:
+    def _new(self, way: Way, body: dict[str, Any]) -> Turn:
+        return Turn(way, uuid.UUID(int=self._luck.getrandbits(128)).hex, self._conversation, body)
+
+    def _second(self, first: Turn) -> Turn | None:
+        """The same question answered again, or another in its place."""
+        if first.turn_id is None:
+            return None
+        match first.way:
+            case "regenerate":
+                second = self._new("regenerate", {"stream": True})
+                second.path, second.beside = f"/v1/turns/{first.turn_id}/regenerate", first.turn_id
+                return second
+            case "edit":
+                below = self._luck.choice([None, first.message_id])
+                second = self._new("edit", self._question("edit") | {"parent_id": below})
+                second.below = below
+                return second
+            case _:
+                return None
+
+    def _question(self, way: Way) -> dict[str, Any]:
         return {
             "model": "smollm2",
             "conversation_id": self._conversation,
@@ -129,7 +170,14 @@ class Person:
                 await self._until_ended(turn, self._send)
                 turn.outcome = None
                 await self._until_ended(turn, self._send)
-            case "stream":
+            case "continue":
+                await self._send(turn, leave_after=self._luck.randint(1, 12))
+                if self._luck.random() < 0.5:
+                    await self._stop(turn)
+                await self._until_ended(turn, self._resume)
+                for _ in range(self._luck.randint(1, 2)):
+                    await self._continue(turn)
+            case "stream" | "regenerate" | "edit":
                 await self._until_ended(turn, self._send)
             case "reconnect":
                 await self._send(turn)
@@ -147,12 +195,46 @@ class Person:
         turn.connections += 1
         with suppress(*_BROKEN):
             async with self._http.post(
-                self._luck.choice(self._urls) + "/v1/chat/completions",
+                self._luck.choice(self._urls) + turn.path,
                 json=turn.body,
                 headers={"idempotency-key": turn.request_id},
                 timeout=_LINE,
             ) as response:
                 await self._read(turn, stream, response, leave_after)
+
+    async def _continue(self, turn: Turn) -> None:
+        """Have the answer go on behind its end, if it is one that can; from then on it is followed as ever.
+
+        A refusal may come from what an earlier try has set going, whose answer never arrived.
+        """
+        if turn.turn_id is None or turn.outcome not in ("stopped", "complete", "error: engine_failed"):
+            return
+        for stream in turn.streams:
+            stream.is_former = True
+        turn.outcome = None
+        body = {"stream": True, "max_tokens": self._luck.randint(4, MOST_TOKENS // 2)}
+        is_accepted = False
+        while not is_accepted:
+            last = turn.streams[-1]
+            stream = Stream(before=last.text, after=last.position)
+            turn.connections += 1
+            with suppress(*_BROKEN):
+                async with self._http.post(
+                    f"{self._luck.choice(self._urls)}/v1/turns/{turn.turn_id}/continue",
+                    json=body,
+                    timeout=_LINE,
+                ) as response:
+                    is_accepted = response.status in (200, 409)
+                    if response.status == 200:
+                        await self._read(turn, stream, response, None)
+                    elif is_accepted:
+                        turn.streams.append(Stream(before="", after=0))
+                    else:
+                        _refused(turn, response.status, await response.json())
+                        is_accepted = turn.outcome is not None
+            if not is_accepted:
+                await asyncio.sleep(self._luck.uniform(0.05, 0.6))
+        await self._until_ended(turn, self._resume)
 
     async def _resume(self, turn: Turn) -> None:
         """Go on behind the last event, at any worker; without a turn to name, ask again."""
@@ -205,6 +287,8 @@ class Person:
             return
         turn.streams.append(stream)
         async for position, chunk in _events(response):
+            if not position:
+                continue  # a continuation's beginning, which isn't in the log
             if not stream.events and stream.after and position > stream.after + 1:
                 turn.restarts += 1
                 turn.streams.append(
@@ -217,6 +301,7 @@ class Person:
                 turn.outcome = f"error: {stream.error}"
                 return
             turn.turn_ids.add(chunk["turn_id"])
+            turn.message_id = chunk["message_id"]
             stream.events.append((position, _text_of(chunk)))
             if status := chunk.get("status"):
                 stream.status = turn.outcome = status

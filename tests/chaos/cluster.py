@@ -20,17 +20,16 @@ from app_fixture import app_environment, triplane
 from servers import sweep
 from triplane.adapters.embedded.postgres import EmbeddedPostgres
 from triplane.adapters.embedded.redis import EmbeddedRedis
-from triplane.adapters.embedded.server_folder import running
+from triplane.adapters.embedded.server_folder import EmbeddedServer
 from triplane.adapters.postgres.migrations import migrate
 from triplane.adapters.postgres.pool import open_database
-from triplane.cli.listening import free_port
 
-READY_S = 60.0
-STOP_S = 20.0
+READY_S = 120.0
+STOP_S = 30.0
 CONTEXT_LENGTH = 2048
 PARALLEL = 4
 POSTGRES = {"fsync": "off", "max_connections": "150"}
-"""PostgreSQL isn't killed here, and the machine's own death isn't what this suite is about."""
+"""PostgreSQL is killed, but not the machine below it: what it has written outlives it without fsync."""
 
 _PREFIX = "triplane-chaos-"
 _PROGRAM = (sys.executable, "-m", "triplane.cli")
@@ -44,14 +43,27 @@ class Part:
         self.environment = dict(environment)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
+        self._told = False
+        self.overdue = 0
 
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def has_ended_by_itself(self) -> bool:
+        """Whether it has ended and nobody here had told it to."""
+        return self._process is not None and not self._told and self._process.poll() is not None
+
+    @property
+    def status(self) -> int | None:
+        """What it ended with."""
+        return self._process.poll() if self._process else None
+
     async def start(self) -> None:
         """Start it in this thread: the kernel ends some processes with the thread that began them."""
         self._process = self._spawn(self._log)
+        self._told = False
 
     async def kill(self) -> None:
         """kill -9, as the kernel does when memory runs out."""
@@ -62,10 +74,14 @@ class Part:
         process = self._process
         if process is None:
             return
+        self._told = True
         self.signal(number)
         try:
             await asyncio.to_thread(process.wait, STOP_S)
         except subprocess.TimeoutExpired:
+            self.overdue += 1
+            self.signal(signal.SIGABRT)  # it writes to its log where it hangs
+            await asyncio.sleep(1)
             process.kill()
             await asyncio.to_thread(process.wait, STOP_S)
 
@@ -86,7 +102,7 @@ class ApiWorker(Part):
 
     def __init__(self, environment: Mapping[str, str], log: IO[bytes]) -> None:
         super().__init__("api", environment, log)
-        self._port = free_port()
+        self.reserved, self._port = _reserved_port()
         self.url = f"http://127.0.0.1:{self._port}"
 
     def _spawn(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
@@ -102,17 +118,29 @@ class ApiWorker(Part):
             )
 
 
-class RedisServer(Part):
-    """The embedded Redis, on the same socket after every restart."""
+def _reserved_port() -> tuple[socket.socket, int]:
+    """A port that stays ours while nobody listens on it, and a socket that keeps it so until it is closed.
 
-    def __init__(self, folder: Path, log: IO[bytes]) -> None:
-        super().__init__("redis", os.environ, log)
-        self.server = EmbeddedRedis(folder)
+    Else the kernel gives it to some outgoing connection while its process is dead.
+    """
+    keeper = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    keeper.bind(("127.0.0.1", 0))
+    return keeper, int(keeper.getsockname()[1])
+
+
+class StoreServer(Part):
+    """An embedded PostgreSQL or Redis, on the same socket after every restart."""
+
+    def __init__(self, server: EmbeddedServer, log: IO[bytes]) -> None:
+        super().__init__(server.name, os.environ, log)
+        self.server = server
 
     async def start(self) -> None:
         await asyncio.to_thread(self.server.prepare)
         await super().start()
-        await self.server.wait_ready()
+        await self.server.wait_ready(READY_S)
 
     def _spawn(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -125,16 +153,26 @@ class RedisServer(Part):
 
 
 class Cluster:
-    """Everything that runs, and the key that its clients have."""
+    """Everything that runs, and, once it does, the key that its clients have.
 
-    def __init__(self, folder: Path, database_url: str, model_file: Path, workers: int) -> None:
+    It keeps its processes alive as a service manager does: `revive` starts again what has ended by itself,
+    and notes it in `ended`.
+    """
+
+    def __init__(self, folder: Path, model_file: Path, workers: int) -> None:
         self.folder = folder
-        self.database_url = database_url
+        self.key = ""
+        self.keeps_logs = False
+        self.ended: list[str] = []
         self._logs: list[IO[bytes]] = []
-        self.redis = RedisServer(folder, self._log("redis"))
-        self.engine_url = f"http://127.0.0.1:{free_port()}"
+        self.postgres = StoreServer(EmbeddedPostgres(folder, POSTGRES), self._log("postgres"))
+        self.redis = StoreServer(EmbeddedRedis(folder), self._log("redis"))
+        self.database_url = self.postgres.server.url
+        self._engine_port, port = _reserved_port()
+        self.engine_url = f"http://127.0.0.1:{port}"
         self.engine_key = secrets.token_urlsafe(16)
-        environment = app_environment(folder, database_url, self.redis.server.url) | {
+        environment = app_environment(folder, self.database_url, self.redis.server.url) | {
+            "PYTHONFAULTHANDLER": "1",
             "TRIPLANE_ENGINE_KIND": "llama_cpp",
             "TRIPLANE_ENGINE_URL": f"{self.engine_url}/v1",
             "TRIPLANE_ENGINE_API_KEY": self.engine_key,
@@ -146,29 +184,45 @@ class Cluster:
         self.engine = Part("engine", environment, self._log("engine"))
         self.workers = [ApiWorker(environment, self._log(f"api-{number}")) for number in range(workers)]
         self.job_worker = Part("worker", environment, self._log("worker"))
-        self.key = triplane(environment, "keys", "create", "chaos")
 
     @property
     def parts(self) -> list[Part]:
-        return [self.redis, self.engine, *self.workers, self.job_worker]
+        return [self.postgres, self.redis, self.engine, *self.workers, self.job_worker]
 
     async def start(self) -> None:
-        for part in self.parts:
+        await self.postgres.start()
+        database = await open_database(self.database_url)
+        await migrate(database)
+        await database.close()
+        environment = self.job_worker.environment
+        self.key = await asyncio.to_thread(triplane, environment, "keys", "create", "chaos")
+        for part in self.parts[1:]:
             await part.start()
         await self.wait_ready()
+
+    async def revive(self) -> None:
+        for part in self.parts:
+            if part.has_ended_by_itself:
+                self.ended.append(f"{part.name} ended by itself, with status {part.status}")
+                await part.start()
 
     async def wait_ready(self) -> None:
         """Return once every worker can serve. Raises TimeoutError."""
         async with asyncio.timeout(READY_S), aiohttp.ClientSession() as http:
             for worker in self.workers:
-                await _until_it_answers(http, worker)
+                while not await _answers(http, worker):
+                    await self.revive()
+                    await asyncio.sleep(0.1)
 
     async def stop(self) -> None:
         """End everything, paused processes too. Nothing outlives this."""
         for part in reversed(self.parts):
             part.signal(signal.SIGCONT)
-            await part.end(signal.SIGTERM)
-        self.redis.server.release()
+            await part.end(signal.SIGINT if part is self.postgres else signal.SIGTERM)
+        for store in (self.postgres, self.redis):
+            store.server.release()
+        for reserved in (self._engine_port, *(worker.reserved for worker in self.workers)):
+            reserved.close()
         for log in self._logs:
             log.close()
 
@@ -178,14 +232,11 @@ class Cluster:
         return log
 
 
-async def _until_it_answers(http: aiohttp.ClientSession, worker: ApiWorker) -> None:
-    while True:
-        assert worker.alive, "An API worker ended while it started; its log says why."
-        with suppress(aiohttp.ClientError, TimeoutError):
-            async with http.get(f"{worker.url}/readyz", timeout=aiohttp.ClientTimeout(total=5)) as response:
-                if response.status == 200:
-                    return
-        await asyncio.sleep(0.1)
+async def _answers(http: aiohttp.ClientSession, worker: ApiWorker) -> bool:
+    with suppress(aiohttp.ClientError, TimeoutError):
+        async with http.get(f"{worker.url}/readyz", timeout=aiohttp.ClientTimeout(total=5)) as response:
+            return response.status == 200
+    return False
 
 
 def _sweep_all() -> None:
@@ -200,19 +251,14 @@ async def running_cluster(
     """A cluster in a data folder of its own, which is kept until the next run if anything goes wrong."""
     await asyncio.to_thread(_sweep_all)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    postgres = EmbeddedPostgres(folder, POSTGRES)
-    with (folder / "postgres.log").open("ab") as log:
-        async with running(postgres, log):
-            database = await open_database(postgres.url)
-            await migrate(database)
-            await database.close()
-            cluster = await asyncio.to_thread(Cluster, folder, postgres.url, model_file, workers)
-            try:
-                await cluster.start()
-                yield cluster
-            except BaseException:
-                say(f"The processes' logs are in {folder}.")
-                raise
-            finally:
-                await cluster.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    cluster = Cluster(folder, model_file, workers)
+    try:
+        await cluster.start()
+        yield cluster
+    except BaseException:
+        say(f"The processes' logs are in {folder}.")
+        raise
+    finally:
+        await cluster.stop()
+    if not cluster.keeps_logs:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -16,9 +16,12 @@ KINDS = (
     "pause an API worker",
     "kill Redis",
     "kill an API worker and Redis",
+    "kill PostgreSQL",
+    "kill an API worker and PostgreSQL",
     "kill the job worker",
     "roll an API worker",
     "pause Redis",
+    "pause PostgreSQL",
     "pause the engine",
 )
 KILL_ENGINE = "kill the engine"
@@ -27,12 +30,23 @@ COUNTER = "llamacpp:tokens_predicted_total"
 
 
 class Faults:
-    """Injects faults for as long as `run` runs. One at a time, each healed before the next but one."""
+    """Injects faults, one at a time, from `run` until `enough` is set; none is cut off in its middle.
+
+    `longest_pause_s` is for an API worker; the longest is longer than a lease.
+    """
 
     def __init__(
-        self, cluster: Cluster, luck: random.Random, every_s: tuple[float, float], *, engine_dies: bool
+        self,
+        cluster: Cluster,
+        luck: random.Random,
+        every_s: tuple[float, float],
+        longest_pause_s: float,
+        *,
+        engine_dies: bool,
     ) -> None:
+        self.enough = asyncio.Event()
         self.counts: Counter[str] = Counter()
+        self._longest_pause_s = longest_pause_s
         self.engine_tokens = 0
         self.engine_deaths = 0
         self._cluster = cluster
@@ -41,19 +55,16 @@ class Faults:
         self._kinds = (*KINDS, KILL_ENGINE) if engine_dies else KINDS
 
     async def run(self) -> None:
-        """Every kind once in a random order, over and over."""
-        while True:
+        """Every kind once in a random order, over and over; in the end everything runs."""
+        while not self.enough.is_set():
             for kind in self._luck.sample(self._kinds, len(self._kinds)):
-                await asyncio.sleep(self._luck.uniform(*self._every_s))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.enough.wait(), self._luck.uniform(*self._every_s))
+                if self.enough.is_set():
+                    break
                 await self._inject(kind)
                 self.counts[kind] += 1
-
-    async def heal(self) -> None:
-        """Everything that should run, runs."""
-        for part in self._cluster.parts:
-            part.signal(signal.SIGCONT)
-            if not part.alive:
-                await part.start()
+                await self._cluster.revive()
         await self._cluster.wait_ready()
 
     async def count_engine_tokens(self) -> int:
@@ -68,15 +79,19 @@ class Faults:
 
     async def _inject(self, kind: str) -> None:
         worker = self._luck.choice(self._cluster.workers)
+        pause_s = self._luck.uniform(0.3, self._longest_pause_s)
         actions: dict[str, Callable[[], Awaitable[None]]] = {
             "kill an API worker": lambda: self._kill(worker),
-            "pause an API worker": lambda: self._pause(worker, self._luck.uniform(0.3, 9)),
+            "pause an API worker": lambda: self._pause(worker, pause_s),
             "kill Redis": lambda: self._kill(self._cluster.redis),
             "kill an API worker and Redis": lambda: self._kill(self._cluster.redis, worker),
+            "kill PostgreSQL": lambda: self._kill(self._cluster.postgres),
+            "kill an API worker and PostgreSQL": lambda: self._kill(self._cluster.postgres, worker),
             "kill the job worker": lambda: self._kill(self._cluster.job_worker),
             "roll an API worker": lambda: self._roll(worker),
             KILL_ENGINE: self._kill_engine,
             "pause Redis": lambda: self._pause(self._cluster.redis, self._luck.uniform(0.2, 3)),
+            "pause PostgreSQL": lambda: self._pause(self._cluster.postgres, self._luck.uniform(0.2, 3)),
             "pause the engine": lambda: self._pause(self._cluster.engine, self._luck.uniform(0.2, 3)),
         }
         await actions[kind]()
@@ -84,7 +99,7 @@ class Faults:
     async def _kill(self, *parts: Part) -> None:
         await asyncio.gather(*(part.kill() for part in parts))
         await asyncio.sleep(self._luck.uniform(0, 1.5))
-        for part in parts:
+        for part in self._luck.sample(parts, len(parts)):
             await part.start()
 
     async def _kill_engine(self) -> None:

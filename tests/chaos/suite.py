@@ -15,7 +15,7 @@ from chaos.clients import Person, Stream, Turn, new_conversation, replay
 from chaos.cluster import Cluster, running_cluster
 from chaos.faults import Faults
 
-SETTLE_S = 40.0
+SETTLE_S = 90.0
 """How long after the last fault a turn may still run: a lease, a takeover, an answer's length, with room."""
 
 REPLAYS_AT_ONCE = 16
@@ -24,13 +24,14 @@ REPLAYS_AT_ONCE = 16
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """`people` take `turns` between them, or as many as can be begun in `most_s` seconds; some share a
-    conversation."""
+    conversation. No fault comes later than that either."""
 
     seed: int
     turns: int
     people: int
     workers: int
     fault_every_s: tuple[float, float]
+    longest_pause_s: float
     engine_dies: bool
     most_s: float
 
@@ -56,7 +57,13 @@ async def run(plan: Plan, model_file: Path, say: Callable[[str], None] = print) 
     say(f"seed {plan.seed}")
     began = time.monotonic()
     async with running_cluster(model_file, plan.workers, say) as cluster:
-        faults = Faults(cluster, random.Random(plan.seed), plan.fault_every_s, engine_dies=plan.engine_dies)
+        faults = Faults(
+            cluster,
+            random.Random(plan.seed),
+            plan.fault_every_s,
+            plan.longest_pause_s,
+            engine_dies=plan.engine_dies,
+        )
         headers = {"authorization": f"Bearer {cluster.key}"}
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(headers=headers, connector=connector) as http:
@@ -67,9 +74,14 @@ async def run(plan: Plan, model_file: Path, say: Callable[[str], None] = print) 
             replays = await _replay_all(http, cluster, stored)
             engine_tokens = faults.engine_tokens + await faults.count_engine_tokens()
         violations = [
+            *cluster.ended,
+            *(f"{part.name} was told to end and didn't" for part in cluster.parts if part.overdue),
             *check(turns, stored, replays),
-            *check_total(stored, engine_tokens, faults.engine_deaths, sum(faults.counts.values())),
+            *check_total(stored, engine_tokens, faults.engine_deaths, faults.counts["kill the job worker"]),
         ]
+        cluster.keeps_logs = bool(violations)
+        if violations:
+            say(f"The processes' logs are in {cluster.folder}.")
         return Report(
             plan=plan,
             seconds=time.monotonic() - began,
@@ -83,7 +95,7 @@ async def run(plan: Plan, model_file: Path, say: Callable[[str], None] = print) 
 
 
 async def _live(plan: Plan, cluster: Cluster, faults: Faults, http: aiohttp.ClientSession) -> list[Turn]:
-    """All turns, with faults from the first to the last."""
+    """All turns, with faults while they run."""
     urls = [worker.url for worker in cluster.workers]
     places = [await new_conversation(http, urls[0]) for _ in range(max(1, plan.people * 2 // 3))]
     left, until = iter(range(plan.turns)), time.monotonic() + plan.most_s
@@ -95,16 +107,15 @@ async def _live(plan: Plan, cluster: Cluster, faults: Faults, http: aiohttp.Clie
         for _ in left:
             if time.monotonic() > until:
                 return
-            turn = await person.take_turn()
-            turns.append(turn)
+            turns.extend(await person.take_turn())
 
     async with asyncio.TaskGroup() as both:
-        injecting = both.create_task(faults.run())
+        both.create_task(faults.run())
+        asyncio.get_running_loop().call_later(plan.most_s, faults.enough.set)
         async with asyncio.TaskGroup() as people:
             for number in range(plan.people):
                 people.create_task(live(number))
-        injecting.cancel()
-    await faults.heal()
+        faults.enough.set()
     return turns
 
 

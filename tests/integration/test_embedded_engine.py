@@ -40,6 +40,7 @@ from triplane.inference.gateway import Gateway
 from triplane.inference.model_files import pull
 
 SETTLE_S = 20.0
+PREDICTED = "llamacpp:tokens_predicted_total "
 
 
 def gateway_to(server: EngineServer) -> Gateway:
@@ -138,6 +139,41 @@ async def test_a_task_cancelled_while_asking_frees_the_slot(
         await completion.aclose()
 
     await until_idle(engine_server)
+
+
+async def counted(server: EngineServer) -> int:
+    """The tokens that the engine says it has generated, all of whose slots are idle."""
+    await until_idle(server)
+    headers = {"Authorization": f"Bearer {server.api_key}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(f"{server.url.removesuffix('/v1')}/metrics") as response,
+    ):
+        lines = (await response.text()).splitlines()
+    return next(int(float(line.split()[1])) for line in lines if line.startswith(PREDICTED))
+
+
+async def test_a_whole_answer_is_billed_as_the_engine_counts_it(
+    engine_server: EngineServer, gateway: Gateway
+) -> None:
+    for text, most in (("Name a colour.", 1), ("Write 🎉 and 你好.", 12), ("Hello!", 40)):
+        before = await counted(engine_server)
+        _, usage = await answer(gateway, ask(user(text), max_tokens=most))
+        assert usage.completion_tokens == await counted(engine_server) - before
+
+
+async def test_an_answer_that_is_cut_off_is_never_billed_beyond_what_was_computed(
+    engine_server: EngineServer, gateway: Gateway
+) -> None:
+    for deltas in (0, 1, 2, 5):
+        before = await counted(engine_server)
+        request = ask(user("Tell a long story."), max_tokens=60)
+        async with aclosing(await gateway.complete(request)) as completion:
+            shown = 0
+            while shown < deltas:
+                shown += isinstance(await anext(completion), Delta)
+        computed = await counted(engine_server) - before
+        assert shown <= completion.usage.completion_tokens <= computed
 
 
 async def test_a_second_turn_reuses_the_first_ones_prefix(gateway: Gateway) -> None:

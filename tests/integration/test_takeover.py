@@ -134,6 +134,26 @@ async def test_a_worker_that_is_told_to_stop_hands_its_turns_over(
     assert stored["content"].startswith(seen.text)
 
 
+async def test_a_worker_that_is_told_to_stop_lets_its_followers_go_and_they_go_on_elsewhere(
+    pair: Pair, first: aiohttp.ClientSession, second: aiohttp.ClientSession
+) -> None:
+    asked, followed = Seen(), Seen()
+    conversation, response = await begun(first, asked)
+    events = await first.get(f"/v1/turns/{asked.turn_id}/events")
+    live = await first.get("/v1/events")
+    await followed.read(events, until=1)
+    os.kill(pair.first.pid, signal.SIGTERM)
+    async with asyncio.timeout(60):
+        await live.read()  # whole to its end: a stream that is cut off raises
+        await followed.read(events)
+        resume = {"last-event-id": str(followed.positions[-1])}
+        async with second.get(f"/v1/turns/{asked.turn_id}/events", headers=resume) as resumed:
+            await followed.read(resumed)
+    response.close()
+    assert followed.positions == list(range(1, len(followed.positions) + 1))
+    assert (await messages(second, conversation))[-1]["content"] == followed.text
+
+
 async def test_a_turn_is_stopped_from_any_worker(
     first: aiohttp.ClientSession, second: aiohttp.ClientSession
 ) -> None:

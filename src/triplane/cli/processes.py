@@ -1,8 +1,9 @@
 """The processes of a split set-up: what `triplane serve` starts, and what an operator may start alone."""
 
+import asyncio
 import os
-import signal
 import socket
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import uvloop
@@ -22,10 +23,8 @@ def run_api_process(settings: Settings) -> None:
     _require_addresses(settings)
     handed = os.environ.get(_LISTEN_FD)
     listening = socket.socket(fileno=int(handed)) if handed else listen(settings.host, settings.port).socket
-    # uvicorn ends on these signals by itself, and then raises them again: what comes after it must run.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    uvloop.run(run_api(settings, listening))
+    with suppress(asyncio.CancelledError):  # told to stop while it started
+        uvloop.run(run_api(settings, listening))
 
 
 def run_worker_process(settings: Settings) -> None:

@@ -76,7 +76,7 @@ async def continue_turn(
     deps: TurnDeps,
     branches: BranchStore,
 ) -> AnsweredTurn:
-    """Go on with an ended answer, in place; what is new follows its `log_position`.
+    """Go on with an ended answer, in place; what is new follows the `log_position` that is returned.
 
     Raises NotFound, Conflict (it runs, is finished or has been answered), InvalidRequest (it can't be
     continued), RateLimited, OverLimit, and what counting raises; nothing has been written then.
@@ -86,11 +86,11 @@ async def continue_turn(
     first = _with_changes(_first_ask(answered), max_tokens, _in_conversation(flow, answered))
     with ExitStack() as unless_begun:
         reservation = unless_begun.enter_context(await reserve(first.ask, deps))
-        accepted = await _reopen(first, answered, deps, branches)
+        accepted, goes_on_after = await _reopen(first, answered, deps, branches)
         deps.running.start(turn_id, generate_turn(accepted, deps, reservation))
         unless_begun.pop_all()
     opened = msgspec.structs.replace(answered.opened, limits=reservation.limits)
-    return msgspec.structs.replace(answered, opened=opened)
+    return msgspec.structs.replace(answered, opened=opened, log_position=goes_on_after)
 
 
 def _in_conversation(flow: Flow, answered: AnsweredTurn) -> Flow:
@@ -105,8 +105,8 @@ def _with_changes(first: CountedAsk, max_tokens: int | None, flow: Flow) -> Coun
 
 async def _reopen(
     first: CountedAsk, answered: AnsweredTurn, deps: TurnDeps, branches: BranchStore
-) -> AcceptedTurn:
-    """The turn as it goes on, its row and its log taken over."""
+) -> tuple[AcceptedTurn, int]:
+    """The turn as it goes on, its row and log taken over; and the log's position that it follows."""
     counted = await _counted(first, answered, deps)
     _require_continuable(answered, counted.card)
     opened = msgspec.structs.replace(answered.opened, fence=answered.opened.fence + 1, status="streaming")
@@ -116,7 +116,8 @@ async def _reopen(
     await deps.hot_window.drop(accepted.held.tenant_id, opened.conversation.id)
     deps.log.open(accepted.held.tenant_id, accepted.held.turn_id)
     recovered = await recovered_log(accepted, answered.text, answered.log_position, deps.log)
-    return msgspec.structs.replace(accepted, recovered=recovered)
+    goes_on_after = recovered.entries[-1].position
+    return msgspec.structs.replace(accepted, recovered=recovered), goes_on_after
 
 
 def _require_unfinished(answered: AnsweredTurn) -> None:

@@ -1,26 +1,20 @@
 """The end of a turn: its result, its bill, its job, stored before it is announced."""
 
-import asyncio
-
 import msgspec
 import structlog
 
-from triplane.domain.conversation import Principal, StoredMessage, UsageEvent
-from triplane.domain.errors import StoreUnavailable
+from triplane.domain.conversation import StoredMessage, UsageEvent
 from triplane.domain.events import TurnEnded, Usage
 from triplane.orchestration.asks import AcceptedTurn, Outcome, started_event
 from triplane.orchestration.draft import Draft
 from triplane.orchestration.history import summary_due, summary_job
 from triplane.orchestration.history_ports import HotWindow, Window
 from triplane.orchestration.limiting import Reservation
-from triplane.orchestration.metering import usage_event
+from triplane.orchestration.metering import until_stored, usage_event
 from triplane.orchestration.ports import Completion, HeldTurn, Job, TurnResult, TurnStore
 from triplane.orchestration.titles import TitleJob
 
 _log = structlog.get_logger(__name__)
-
-FINISH_RETRIES_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 20)
-"""Waits between the tries to store an answer while the database is away, in seconds."""
 
 
 class Attempt:
@@ -34,7 +28,6 @@ class Attempt:
         self.completion: Completion | None = None
         self.before: Window | None = None
         self.kept: Window | None = None
-        self.logged_usage = Usage()
 
     @property
     def usage(self) -> Usage:
@@ -136,7 +129,7 @@ async def finish_turn(
     who = accepted.ask.who
     window = _window_after(accepted, result, attempt.kept) if attempt.kept else None
     result = msgspec.structs.replace(result, jobs=_jobs(accepted, result, attempt, window))
-    if not await _write_until_stored(who, result, turns):
+    if not await until_stored(lambda: turns.finish(who, result)):
         return False
     if not draft.position and result.status == "stopped":
         draft.add(started_event(accepted))
@@ -165,17 +158,6 @@ def _jobs(accepted: AcceptedTurn, result: TurnResult, attempt: Attempt, window: 
             model = accepted.counted.card.id
             jobs.append(summary_job(accepted.ask.who, result.conversation_id, model, due))
     return jobs
-
-
-async def _write_until_stored(who: Principal, result: TurnResult, turns: TurnStore) -> bool:
-    """Finish the turn, patiently: an answer that was shown outlasts a restart of the database."""
-    for wait_s in FINISH_RETRIES_S:
-        try:
-            return await turns.finish(who, result)
-        except StoreUnavailable:
-            _log.warning("turn not stored yet", turn_id=result.turn_id, retry_in_s=wait_s)
-            await asyncio.sleep(wait_s)
-    return await turns.finish(who, result)
 
 
 def _window_after(accepted: AcceptedTurn, result: TurnResult, kept: Window) -> Window:

@@ -36,12 +36,15 @@ async def follow_turn(
     """The turn's events behind position `after`, to its end. Raises NotFound, also for another's turn.
 
     A log that has expired or was lost is told again from the row: its start, all of its text, its end. Who
-    had a part of it is told the end alone, with a gap before its position, and so reads from the start.
+    had a part of it is told the end alone, with a gap before its position, and so reads from the start. Of
+    a log that is written anew meanwhile nothing more is told: the next connection begins with the gap.
     """
     last, told = after, 0
     while True:
         record, before = await deps.turns.get(who, turn_id), last
         async for entry in deps.log.follow(who.tenant_id, turn_id, last):
+            if after < last < entry.position - 1:
+                return
             last = entry.position
             told += _length(entry.event)
             yield _without_former_end(entry, record)

@@ -232,11 +232,27 @@ class ConversationStore(Protocol):
         ...
 
 
+class LoggedAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One owner's attempt as the log knows it: its last entry's position, and what it had cost by then."""
+
+    fence: int
+    position: int
+    usage: Usage
+
+
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
-    """What a log holds when it is taken over: its entries, and what the last attempt had cost by then."""
+    """What a log holds when it is taken over: its entries, and the attempts that wrote them.
+
+    Without `is_read` its store couldn't be asked, and may hold whatever it likes.
+    """
 
     entries: list[LogEntry]
-    usage: Usage
+    attempts: list[LoggedAttempt]
+    is_read: bool = True
+
+    @property
+    def usage(self) -> Usage:
+        return sum((attempt.usage for attempt in self.attempts), Usage())
 
 
 class ReplayLog(Protocol):
@@ -264,6 +280,13 @@ class ReplayLog(Protocol):
         """Shut out earlier owners, and read what they have written."""
         ...
 
+    async def rewrite(self, held: HeldTurn, entries: Sequence[LogEntry]) -> bool:
+        """As `append`, but in place of all that the log holds, once its store can be reached.
+
+        Who has read the old log meets a gap in the positions behind it.
+        """
+        ...
+
     def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
         """Every entry behind position `after`, those to come included; ends after `TurnEnded`.
 
@@ -275,6 +298,14 @@ class ReplayLog(Protocol):
 class UsageStore(Protocol):
     async def record(self, event: UsageEvent) -> None:
         """Append one usage event; the same id twice is one event."""
+        ...
+
+    async def record_attempt(self, event: UsageEvent) -> None:
+        """Append the event of an attempt whose turn another owner has, or will have, taken over.
+
+        That owner bills, under the same id, what the log has told it. If it was first, what this event has
+        beyond that becomes an event of its own.
+        """
         ...
 
 

@@ -14,14 +14,17 @@ from triplane.domain.answer import GrowingAnswer
 from triplane.domain.completion import ModelCard
 from triplane.domain.conversation import UsageEvent
 from triplane.domain.errors import TriplaneError
-from triplane.domain.events import Delta, Finished, LogEntry, TurnError, TurnEvent, TurnStarted, Usage
+from triplane.domain.events import Delta, Finished, LogEntry, TurnError, TurnEvent, TurnStarted
 from triplane.orchestration.asks import STOPPED, AcceptedTurn, CountedAsk, Outcome, started_event
 from triplane.orchestration.ending import attempt_usage_id
-from triplane.orchestration.ports import HeldTurn, LapsedTurn, Recovered, ReplayLog
+from triplane.orchestration.ports import HeldTurn, LapsedTurn, LoggedAttempt, Recovered, ReplayLog
 from triplane.orchestration.turn import TurnDeps, generate_turn
 
 LOOK_EVERY_S = 1.0
 CLAIM_AT_ONCE = 16
+
+SKIPPED = 1000
+"""Positions that a log written anew leaves out: more than an owner shows between two checkpoints."""
 
 _log = structlog.get_logger(__name__)
 
@@ -62,7 +65,8 @@ async def _take_over(lapsed: LapsedTurn, deps: TurnDeps) -> None:
     deps.log.open(held.tenant_id, held.turn_id)
     recovered = await recovered_log(accepted, lapsed.content, lapsed.log_position, deps.log)
     entries = recovered.entries
-    await _bill(recovered.usage, lapsed, counted, deps)
+    for attempt in recovered.attempts:
+        await _bill(attempt, lapsed, counted, deps)
     accepted = msgspec.structs.replace(
         accepted,
         recovered=recovered,
@@ -73,29 +77,29 @@ async def _take_over(lapsed: LapsedTurn, deps: TurnDeps) -> None:
 
 
 async def recovered_log(accepted: AcceptedTurn, text: str, position: int, log: ReplayLog) -> Recovered:
-    """Take the log over, with what the turn's row has and it lacks, up to `position` at least."""
+    """Take the log over; written anew from the turn's row, if it lacks what the row has or can't be read.
+
+    That begins far behind `position`, so that no client takes its entries for those that follow its own.
+    """
     recovered = await log.take_over(accepted.held)
-    if missing := _missing(accepted, text, position, recovered.entries):
-        await log.append(accepted.held, missing, recovered.usage)
-    entries = [*recovered.entries, *missing]
-    goes_on = entries[-1].position > accepted.begins_after if entries else False
+    last = recovered.entries[-1].position if recovered.entries else 0
+    logged = GrowingAnswer()
+    for entry in recovered.entries:
+        logged.add(entry.event)
+    if recovered.is_read and len(logged.text) >= len(text) and last >= accepted.begins_after:
+        entries = recovered.entries
+    else:
+        entries = _anew(accepted, text, max(last, position) + SKIPPED)
+        await log.rewrite(accepted.held, entries)
     # What an attempt cost that came to its end was billed there.
-    return Recovered(entries=entries, usage=recovered.usage if goes_on else Usage())
+    attempts = [attempt for attempt in recovered.attempts if attempt.position > accepted.begins_after]
+    return Recovered(entries=entries, attempts=attempts)
 
 
-def _missing(accepted: AcceptedTurn, text: str, position: int, entries: list[LogEntry]) -> list[LogEntry]:
-    """What the draft's row has and the log, lost with its store, has not."""
-    answer = GrowingAnswer()
-    for entry in entries:
-        answer.add(entry.event)
-    rest = text[len(answer.text) :]
-    last = entries[-1].position if entries else 0
-    if not rest and last >= accepted.begins_after:
-        return []
-    events: list[TurnEvent] = [] if entries else [started_event(accepted)]
-    found = [LogEntry(position=last + place, event=event) for place, event in enumerate(events, start=1)]
-    position = max(last + len(found) + 1, position)
-    return [*found, LogEntry(position=position, event=Delta(text=rest))]
+def _anew(accepted: AcceptedTurn, text: str, last: int) -> list[LogEntry]:
+    """A log of the turn's start and this text, behind position `last`."""
+    events: list[TurnEvent] = [started_event(accepted), *([Delta(text=text)] if text else [])]
+    return [LogEntry(position=place, event=event) for place, event in enumerate(events, start=last + 1)]
 
 
 def _decided(
@@ -115,23 +119,21 @@ def _decided(
     return None
 
 
-async def _bill(usage: Usage, lapsed: LapsedTurn, counted: CountedAsk, deps: TurnDeps) -> None:
-    """What the last owner's attempt had cost; its id makes a second try at this the same event."""
-    if not usage.total_tokens:
+async def _bill(attempt: LoggedAttempt, lapsed: LapsedTurn, counted: CountedAsk, deps: TurnDeps) -> None:
+    """What an earlier owner's attempt had cost; its id makes a second try at this the same event."""
+    if not attempt.usage.total_tokens:
         return
     who, turn_id = counted.ask.who, lapsed.opened.turn_id
     await deps.usage.record(
         UsageEvent(
-            id=attempt_usage_id(
-                HeldTurn(tenant_id=who.tenant_id, turn_id=turn_id, fence=lapsed.opened.fence - 1)
-            ),
+            id=attempt_usage_id(HeldTurn(tenant_id=who.tenant_id, turn_id=turn_id, fence=attempt.fence)),
             tenant_id=who.tenant_id,
             user_id=who.user_id,
             api_key_id=who.api_key_id,
             request_id=counted.ask.template.request_id,
             model=counted.card.id,
             engine="taken over",
-            usage=usage,
+            usage=attempt.usage,
             conversation_id=counted.ask.conversation_id,
             turn_id=turn_id,
         )

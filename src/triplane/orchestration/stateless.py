@@ -11,7 +11,7 @@ from triplane.domain.events import EngineEvent, Failed, Finished
 from triplane.domain.limits import LimitState
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.limiting import RateLimits, Reservation, Unlimited
-from triplane.orchestration.metering import usage_event
+from triplane.orchestration.metering import record_usage, usage_event
 from triplane.orchestration.ports import Completion, Gateway, UsageStore
 from triplane.orchestration.prompt import estimated_tokens
 
@@ -89,4 +89,4 @@ class StatelessCompletion:
         completion = self._opening.result()
         await completion.aclose()
         self._reservation.settle(completion.usage)
-        await self._deps.usage.record(usage_event(self._who, self._request, completion))
+        await record_usage(usage_event(self._who, self._request, completion), self._deps.usage)

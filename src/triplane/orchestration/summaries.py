@@ -14,7 +14,7 @@ from triplane.domain.errors import EngineFailed, NotFound
 from triplane.domain.events import Delta, Failed
 from triplane.domain.ids import new_id
 from triplane.orchestration.history_ports import HistoryStore
-from triplane.orchestration.metering import usage_event
+from triplane.orchestration.metering import record_usage, usage_event
 from triplane.orchestration.ports import Gateway, UsageStore
 
 _log = structlog.get_logger(__name__)
@@ -127,7 +127,8 @@ async def _fold(notes: str, piece: str, max_tokens: int, job: SummaryJob, deps: 
     async with aclosing(completion):
         events = [event async for event in completion if isinstance(event, Delta | Failed)]
     who = Principal(tenant_id=job.tenant_id, user_id=job.user_id)
-    await deps.usage.record(usage_event(who, request, completion, conversation_id=job.conversation_id))
+    event = usage_event(who, request, completion, conversation_id=job.conversation_id)
+    await record_usage(event, deps.usage)
     if any(isinstance(event, Failed) for event in events):
         raise EngineFailed("The engine broke off while it wrote a summary.")
     told = "".join(event.text for event in events if isinstance(event, Delta))

@@ -14,7 +14,7 @@ from triplane.domain.errors import NotFound
 from triplane.domain.events import Delta, Finished
 from triplane.domain.ids import new_id
 from triplane.orchestration.announcing import Announcer, NobodyListens, announce_conversation
-from triplane.orchestration.metering import usage_event
+from triplane.orchestration.metering import record_usage, usage_event
 from triplane.orchestration.ports import ConversationStore, Gateway, UsageStore
 
 _log = structlog.get_logger(__name__)
@@ -70,7 +70,8 @@ async def generate_title(job: TitleJob, deps: TitleDeps) -> None:
     completion = await deps.gateway.complete(request)
     async with aclosing(completion):
         answer = [event async for event in completion if isinstance(event, Delta | Finished)]
-    await deps.usage.record(usage_event(who, request, completion, conversation_id=job.conversation_id))
+    event = usage_event(who, request, completion, conversation_id=job.conversation_id)
+    await record_usage(event, deps.usage)
     title = as_title(answer, asked)
     if title and await deps.conversations.set_generated_title(job.tenant_id, job.conversation_id, title):
         announce_conversation(deps.announcer, who, "conversation.updated", job.conversation_id, title)

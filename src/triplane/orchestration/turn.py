@@ -22,7 +22,6 @@ from triplane.domain.events import (
     Delta,
     Failed,
     Finished,
-    LogEntry,
     Started,
     ToolCallDelta,
     TurnError,
@@ -55,6 +54,7 @@ from triplane.orchestration.ending import Attempt, bill, finish_turn, turn_resul
 from triplane.orchestration.history import fit_window, read_window
 from triplane.orchestration.history_ports import HistoryStore, HotWindow
 from triplane.orchestration.limiting import NOTHING_TAKEN, RateLimits, Reservation, Unlimited
+from triplane.orchestration.metering import until_stored
 from triplane.orchestration.ports import (
     Completion,
     ConversationStore,
@@ -157,15 +157,8 @@ async def generate_turn(
     me = asyncio.current_task()
     announce_start(deps.announcer, accepted.ask.who, accepted.opened)
 
-    async def append(entries: list[LogEntry]) -> bool:
-        usage = attempt.usage
-        if not await deps.log.append(held, entries, usage):
-            return False
-        attempt.logged_usage = usage
-        return True
-
     async with Draft(
-        append=append,
+        append=lambda entries: deps.log.append(held, entries, attempt.usage),
         renew=lambda text, position: deps.turns.renew(held, text, position),
         interrupt=lambda reason: _cancel(me, reason),
     ) as draft:
@@ -267,12 +260,14 @@ async def _leave(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: T
     """End the turn, or let go of it for another owner; then release who follows here."""
     await draft.settle()
     if draft.is_lost:
-        await _bill_the_rest(accepted, attempt, deps)
+        await _lose(accepted, attempt, deps)
     elif attempt.outcome:
         result = turn_result(accepted, draft, attempt, attempt.outcome)
         if await finish_turn(accepted, result, attempt, draft, deps.turns, deps.hot_window):
             announce_end(deps.announcer, accepted.ask.who, accepted.opened, result.status)
-        deps.observer.turn_ended(result.status)
+            deps.observer.turn_ended(result.status)
+        else:
+            await _lose(accepted, attempt, deps)
     else:
         await _hand_over(accepted, draft, attempt, deps)
     deps.log.close(accepted.held.tenant_id, accepted.held.turn_id)
@@ -281,17 +276,17 @@ async def _leave(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: T
 async def _hand_over(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: TurnDeps) -> None:
     """A shutdown: another process, or this one's successor, goes on from the text so far."""
     with suppress(StoreUnavailable):  # the lease runs out by itself then
-        if attempt.completion:
-            await deps.usage.record(bill(accepted, attempt.completion))
+        await _bill(accepted, attempt, deps)
         await deps.turns.release(accepted.held, draft.text, draft.position)
     _log.info("turn handed over", turn_id=accepted.held.turn_id, position=draft.position)
 
 
-async def _bill_the_rest(accepted: AcceptedTurn, attempt: Attempt, deps: TurnDeps) -> None:
-    """The new owner bills what the log knows; what was computed since is known only here."""
+async def _lose(accepted: AcceptedTurn, attempt: Attempt, deps: TurnDeps) -> None:
+    """The turn has a newer owner, which bills what the log knows: the rest is known only here."""
     _log.info("turn lost to a newer owner", turn_id=accepted.held.turn_id)
-    rest = attempt.usage - attempt.logged_usage
-    if attempt.completion and rest.total_tokens:
-        event = bill(accepted, attempt.completion)
-        with suppress(StoreUnavailable):
-            await deps.usage.record(msgspec.structs.replace(event, id=f"{event.id}_rest", usage=rest))
+    await until_stored(lambda: _bill(accepted, attempt, deps))
+
+
+async def _bill(accepted: AcceptedTurn, attempt: Attempt, deps: TurnDeps) -> None:
+    if attempt.completion:
+        await deps.usage.record_attempt(bill(accepted, attempt.completion))

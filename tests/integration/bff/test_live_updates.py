@@ -68,6 +68,12 @@ class Device:
                     return event
         raise AssertionError("the stream has ended")
 
+    async def rest(self) -> AsyncIterator[dict[str, Any]]:
+        """What comes until the stream has ended whole."""
+        async for line in self._lines:
+            if line.startswith("data: "):
+                yield json.loads(line[6:])
+
     async def position(self) -> None:
         """Read where the stream begins."""
         async with asyncio.timeout(10):
@@ -201,3 +207,18 @@ async def test_nobody_elses_turns_are_listed(
         missing = await other.get("/v1/turns", params={"state": "running", "after": turn["id"]})
         assert missing.status_code == 404
     held.set()
+
+
+async def test_who_follows_is_let_go_when_the_process_leaves_and_goes_on_elsewhere(
+    bff: Served, client: httpx.AsyncClient, held: asyncio.Event
+) -> None:
+    turn = await begun(client)
+    async with device(client) as live, client.stream("GET", f"/v1/turns/{turn['id']}/events") as followed:
+        await live.position()
+        bff.leaving.set_result(None)
+        async with asyncio.timeout(10):
+            rest = [line async for line in followed.aiter_lines()]
+            told = [event async for event in live.rest()]
+    held.set()
+    assert [event["type"] for event in told] in ([], ["turn.started"])
+    assert not any("[DONE]" in line for line in rest)

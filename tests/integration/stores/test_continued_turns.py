@@ -4,10 +4,12 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 import pytest
 import redis.asyncio
+import redis.exceptions
 
 from triplane.adapters.postgres.branches import PostgresBranches
 from triplane.adapters.postgres.conversations import PostgresConversations
@@ -136,18 +138,50 @@ async def test_a_continuation_asks_for_the_rest_of_the_same_answer(worker: Worke
     assert (await worker.turn(turn_id)).content == "Once upon a time"
 
 
-async def test_positions_go_on_even_when_the_log_is_lost(worker: Worker) -> None:
+def text(entries: list[LogEntry]) -> str:
+    return "".join(entry.event.text for entry in entries if isinstance(entry.event, Delta))
+
+
+async def test_a_lost_log_is_written_anew_where_no_client_takes_it_for_the_old_one(worker: Worker) -> None:
     turn_id = await worker.told()
     old = await worker.followed(turn_id)
     await worker.client.flushall()
 
     new = await worker.go_on(turn_id, " a", " time")
 
-    assert [entry.position for entry in new] == [len(old) + place for place in (1, 2, 3, 4)]
-    whole = await worker.another().followed(turn_id)
-    assert (
-        "".join(entry.event.text for entry in whole if isinstance(entry.event, Delta)) == "Once upon a time"
-    )
+    assert text(new) == " a time"
+    other = worker.another()
+    resumed = await other.followed(turn_id, after=old[-1].position)
+    assert resumed[0].position > old[-1].position + 1
+    whole = await other.followed(turn_id)
+    first = whole[0].position
+    assert [entry.position for entry in whole] == list(range(first, first + len(whole)))
+    assert text(whole) == "Once upon a time"
+
+
+async def test_an_answer_that_goes_on_while_redis_is_away_is_told_once_when_it_is_back(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn_id = await worker.told()
+    log = f"turn:{{{turn_id}}}:{worker.who.tenant_id}"
+    rows: Any = await worker.client.xrange(log)
+    await worker.client.delete(log)  # Redis went before it had all
+    for place, fields in rows[:2]:
+        await worker.client.xadd(log, fields, id=place)
+    worker.gateway.events = events(" a", " time")
+    worker.gateway.waits[1] = asyncio.Event()
+
+    with monkeypatch.context() as away:
+        away.setattr(worker.deps.log, "_store", unreachable)
+        await continue_turn(worker.who, turn_id, 5, Flow(), worker.deps, worker.branches)
+    worker.gateway.waits[1].set()
+    await worker.followed(turn_id)
+
+    assert text(await worker.another().followed(turn_id)) == "Once upon a time"
+
+
+async def unreachable(*_: object, **__: object) -> int:
+    raise redis.exceptions.ConnectionError
 
 
 @pytest.mark.parametrize("pieces", [0, 1])

@@ -17,6 +17,7 @@ from triplane.adapters.embedded.postgres import EmbeddedPostgres
 from triplane.adapters.postgres.accounts import PostgresAccounts
 from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.migrations import migrate, require_current
+from triplane.adapters.postgres.opening import open_current_database
 from triplane.adapters.postgres.pool import Database, open_database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.domain.errors import StoreUnavailable
@@ -31,6 +32,27 @@ needs_pgbouncer = pytest.mark.skipif(
 async def test_a_server_that_isnt_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         await open_database(f"postgresql://postgres@/none?host={tmp_path}")
+
+
+async def test_a_process_that_starts_waits_for_its_database(
+    postgres_server: EmbeddedPostgres, template_url: str
+) -> None:
+    admin = await asyncpg.connect(postgres_server.database_url("postgres"))
+    try:
+        opening = asyncio.create_task(open_current_database(postgres_server.database_url("late")))
+        await asyncio.wait((opening,), timeout=0.1)
+        await admin.execute("CREATE DATABASE late TEMPLATE triplane")
+        database = await asyncio.wait_for(opening, 20)
+        await database.check()
+        await database.close()
+    finally:
+        await admin.execute("DROP DATABASE IF EXISTS late WITH (FORCE)")
+        await admin.close()
+
+
+async def test_a_process_gives_its_database_up_once_patience_is_at_an_end(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        await open_current_database(f"postgresql://postgres@/none?host={tmp_path}", patience_s=0)
 
 
 async def test_a_cut_connection_is_unavailable_once_and_then_replaced(postgres_url: str) -> None:

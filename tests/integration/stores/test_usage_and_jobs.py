@@ -26,16 +26,20 @@ async def opened(database: Database, who: Principal) -> OpenedTurn:
     return await PostgresTurns(database).open(who, new_turn(conversation.id, "Hello"))
 
 
-async def test_the_same_usage_event_twice_is_one(database: Database, who: Principal) -> None:
-    event = UsageEvent(
+def usage_event(who: Principal, usage: Usage) -> UsageEvent:
+    return UsageEvent(
         id=new_id("usage"),
         tenant_id=who.tenant_id,
         user_id=who.user_id,
         request_id=new_id("req"),
         model="smollm2",
         engine="test",
-        usage=Usage(prompt_tokens=5, completion_tokens=4, cached_tokens=3),
+        usage=usage,
     )
+
+
+async def test_the_same_usage_event_twice_is_one(database: Database, who: Principal) -> None:
+    event = usage_event(who, Usage(prompt_tokens=5, completion_tokens=4, cached_tokens=3))
     usage = PostgresUsage(database)
 
     await usage.record(event)
@@ -48,6 +52,27 @@ async def test_the_same_usage_event_twice_is_one(database: Database, who: Princi
     )
     assert sums is not None
     assert tuple(sums.values()) == (2, 10, 8, 6)
+
+
+@pytest.mark.parametrize("first", ["the new owner", "the old owner"])
+async def test_an_attempt_that_two_owners_bill_is_billed_whole_and_once(
+    database: Database, who: Principal, first: str
+) -> None:
+    whole = usage_event(who, Usage(prompt_tokens=5, completion_tokens=4, cached_tokens=3))
+    logged = msgspec.structs.replace(whole, usage=Usage(prompt_tokens=5, completion_tokens=1))
+    usage = PostgresUsage(database)
+    if first == "the new owner":
+        await usage.record(logged)
+    await usage.record_attempt(whole)
+    await usage.record_attempt(whole)
+    await usage.record(logged)
+
+    sums = await database.fetchrow(
+        "SELECT sum(prompt_tokens) AS p, sum(completion_tokens) AS c, sum(cached_tokens) AS k"
+        " FROM usage_events"
+    )
+    assert sums is not None
+    assert tuple(sums.values()) == (5, 4, 3)
 
 
 async def test_finishing_a_turn_enqueues_its_job_once(

@@ -46,8 +46,13 @@ class Client:
         return cast(bytes, message["body"])
 
 
-def response(frames: Frames, client: Client, heartbeat_s: float = 10) -> asyncio.Task[None]:
-    stream = EventStream(aiter(frames), closing=frames, heartbeat_s=heartbeat_s)
+def response(
+    frames: Frames,
+    client: Client,
+    heartbeat_s: float = 10,
+    leaving: "asyncio.Future[None] | None" = None,
+) -> asyncio.Task[None]:
+    stream = EventStream(aiter(frames), closing=frames, leaving=leaving, heartbeat_s=heartbeat_s)
     return asyncio.create_task(run(stream, client))
 
 
@@ -80,6 +85,19 @@ async def test_a_client_that_hangs_up_closes_the_work_behind_at_once() -> None:
     task = response(frames, client)
     client.hang_up.set()
     await asyncio.wait_for(task, 5)
+    assert frames.closed.is_set()
+
+
+async def test_a_stream_that_is_followed_elsewhere_ends_whole_when_the_process_leaves() -> None:
+    frames, client = Frames(), Client()
+    leaving = asyncio.get_running_loop().create_future()
+    task = response(frames, client, leaving=leaving)
+    await frames.queue.put(b"data: 1\n\n")
+    assert await client.next_body() == b"data: 1\n\n"
+    leaving.set_result(None)
+    await asyncio.wait_for(task, 5)
+    end = client.sent.get_nowait()
+    assert (end["body"], end["more_body"]) == (b"", False)
     assert frames.closed.is_set()
 
 

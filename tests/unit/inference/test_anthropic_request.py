@@ -5,12 +5,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triplane.domain.anthropic.requests import parse_messages_request
 from triplane.domain.completion import (
     CompletionRequest,
+    Content,
+    ContentPart,
     Flow,
     FunctionCall,
     FunctionSpec,
@@ -155,7 +157,7 @@ def test_a_tool_choice_has_its_counterpart(choice: Any, parallel: bool | None, s
 
 
 def test_images_go_as_data_or_by_their_address() -> None:
-    images = [
+    images: list[ContentPart] = [
         TextPart("Which?"),
         ImagePart(ImageUrl("data:image/png;base64,aGk=")),
         ImagePart(ImageUrl("https://example.org/x.png", detail="low")),
@@ -313,7 +315,9 @@ def test_a_final_message_of_the_assistant_is_gone_on_from() -> None:
         ({"top_k": 5}, "top_k"),
         ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "thinking"),
         ({"messages": []}, "no message"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "role"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "no message"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "role"),
+        ({"messages": [{"role": "system", "content": [NO_OBJECT]}]}, "no place"),
         ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "document"),
         (
             {"messages": [{"role": "assistant", "content": [{"type": "tool_result", "tool_use_id": "a"}]}]},
@@ -341,6 +345,14 @@ def test_what_has_no_place_is_refused_and_says_where_it_is(fields: dict[str, Any
     assert said in refused.value.message
 
 
+def test_a_system_message_may_stand_among_the_others() -> None:
+    request = parsed(
+        messages=[{"role": "user", "content": "Hi"}, {"role": "system", "content": "It is Monday."}]
+    )
+
+    assert request.messages == [user("Hi"), Message(role="system", content="It is Monday.")]
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
@@ -364,7 +376,9 @@ CALLS = st.builds(
 IMAGES = st.sampled_from(["data:image/png;base64,aGk=", "https://example.org/x.png"]).map(
     lambda url: ImagePart(ImageUrl(url))
 )
-CONTENTS = WORDS | st.tuples(WORDS.map(TextPart), IMAGES).map(list)
+CONTENTS: st.SearchStrategy[Content] = WORDS | st.builds(
+    lambda text, image: [TextPart(text), image], WORDS, IMAGES
+)
 
 
 @st.composite
@@ -400,6 +414,7 @@ def requests(draw: st.DrawFn) -> CompletionRequest:
     )
 
 
+@settings(deadline=None)
 @given(requests(), st.booleans())
 def test_a_request_comes_back_as_it_was(request: CompletionRequest, mark_prefix: bool) -> None:
     prompt = messages_prompt(request, "claude", 10, mark_prefix=mark_prefix)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triplane.domain.anthropic.answers import MessagesCollector, MessagesEncoder, present_messages_error
@@ -13,6 +13,7 @@ from triplane.domain.errors import (
     ContextTooLong,
     EngineFailed,
     FirstTokenTimeout,
+    InvalidRequest,
     ModelNotFound,
     Overloaded,
     RateLimited,
@@ -116,6 +117,7 @@ def test_whitespace_that_was_cut_off_a_prefill_is_shown_once(shown: str, comes: 
     assert text_in(read(text_stream(*comes), already_shown=shown)) == new
 
 
+@settings(deadline=None)
 @given(st.text(), st.text("\n \t", max_size=4), st.lists(st.text("\n \tab", max_size=3), max_size=5))
 def test_a_continued_answer_loses_nothing_but_whitespace_that_is_there(
     text: str, whitespace: str, pieces: list[str]
@@ -132,7 +134,7 @@ def test_a_continued_answer_loses_nothing_but_whitespace_that_is_there(
 
 # Event streams both ways.
 
-REASONS = st.sampled_from(["stop", "length", "content_filter"])
+REASONS: st.SearchStrategy[FinishReason] = st.sampled_from(["stop", "length", "content_filter"])
 TEXTS = st.text(min_size=1).map(lambda text: Delta(text=text))
 USAGES = st.builds(
     lambda prompt, cached, completion: Usage(
@@ -157,6 +159,7 @@ def event_streams(draw: st.DrawFn) -> list[EngineEvent]:
     return [*events, Finished(reason=reason, usage=draw(USAGES))]
 
 
+@settings(deadline=None)
 @given(event_streams(), st.integers(1, 50))
 def test_what_the_encoder_writes_is_read_as_what_it_was(events: list[EngineEvent], size: int) -> None:
     encoder = MessagesEncoder("msg_1", "m")
@@ -169,6 +172,7 @@ def test_what_the_encoder_writes_is_read_as_what_it_was(events: list[EngineEvent
     assert again[-1] == events[-1]
 
 
+@settings(deadline=None)
 @given(event_streams())
 def test_a_whole_message_says_what_the_stream_says(events: list[EngineEvent]) -> None:
     collector = MessagesCollector("msg_1", "m")
@@ -226,7 +230,7 @@ def test_a_failure_is_an_error_event_and_of_a_whole_message_an_error() -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (ContextTooLong("long"), "invalid_request_error"),
+        (InvalidRequest("what?"), "invalid_request_error"),
         (ModelNotFound("which?"), "not_found_error"),
         (RateLimited("slow", retry_after_s=1), "rate_limit_error"),
         (Overloaded("busy", retry_after_s=1), "overloaded_error"),
@@ -242,3 +246,9 @@ def test_every_error_has_a_type_of_the_api(error: TriplaneError, kind: str) -> N
         "error": {"type": kind, "message": error.message},
         "request_id": "req_1",
     }
+
+
+def test_a_prompt_that_is_too_long_is_known_by_its_message() -> None:
+    shown = present_messages_error(ContextTooLong("It has 9 tokens of 5."))
+
+    assert shown.error.message == "prompt is too long: It has 9 tokens of 5."

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import msgspec
 import pytest
@@ -88,6 +88,32 @@ async def gateway_to(
 async def run(gateway: Gateway) -> list[EngineEvent]:
     async with aclosing(await gateway.complete(REQUEST)) as completion:
         return [event async for event in completion]
+
+
+async def test_what_came_unread_when_a_stream_is_closed_is_on_the_bill() -> None:
+    go_on, written = asyncio.Event(), asyncio.Event()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(chunk("a"))
+        await go_on.wait()
+        await response.write(chunk("b") + chunk("c"))
+        written.set()
+        await asyncio.Event().wait()
+        return response
+
+    async with gateway_to(handle) as (gateway, _):
+        completion = await gateway.complete(REQUEST)
+        async for event in completion:
+            if isinstance(event, Delta):
+                break
+        go_on.set()
+        await written.wait()
+        with suppress(EngineUnavailable):
+            await gateway.check()  # an exchange later, what was written has come
+        await completion.aclose()
+    assert completion.usage.completion_tokens == 3
 
 
 def texts(events: list[EngineEvent]) -> list[str]:
@@ -244,6 +270,12 @@ async def test_a_tool_call_without_an_id_gets_one() -> None:
     [
         (400, b'{"error": {"message": "no", "param": "temperature"}}', InvalidRequest),
         (400, b'{"message": "This model\'s maximum context length is 100 tokens."}', ContextTooLong),
+        (
+            400,
+            b'{"message": "It is longer than the model\'s context length."}',
+            ContextTooLong,
+        ),
+        (400, b'{"error": {"message": "request exceeds the available context size"}}', ContextTooLong),
         (400, b'{"error": {"message": "long", "code": "context_length_exceeded"}}', ContextTooLong),
         (401, b"", EngineUnavailable),
         (404, b'{"error": {"message": "The model `x` does not exist"}}', ModelNotFound),

@@ -45,10 +45,10 @@ class CutLog(MemoryLog):
 
     def __init__(self, *events: TurnEvent) -> None:
         super().__init__()
-        self._kept = [LogEntry(position=place, event=event) for place, event in enumerate(events, start=1)]
+        self.kept = [LogEntry(position=place, event=event) for place, event in enumerate(events, start=1)]
 
     async def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
-        for entry in self._kept[after:]:
+        for entry in [each for each in self.kept if each.position > after]:
             yield entry
             if isinstance(entry.event, TurnEnded):
                 return
@@ -87,6 +87,13 @@ async def test_who_has_a_part_of_a_lost_log_sees_a_gap_and_reads_from_the_start(
 async def test_a_resumed_stream_that_the_log_breaks_off_ends_without_an_end() -> None:
     entries = await _followed(OneTurn("Hello."), CutLog(STARTED, Delta(text="H"), Delta(text="e")), after=2)
     assert [entry.position for entry in entries] == [3]
+
+
+async def test_a_log_written_anew_under_a_follower_ends_its_stream_at_the_gap() -> None:
+    log = CutLog(STARTED, Delta(text="He"))
+    log.kept += [LogEntry(position=1003, event=STARTED), LogEntry(position=1004, event=Delta(text="Hello."))]
+    entries = await _followed(OneTurn("Hello."), log)
+    assert [entry.position for entry in entries] == [1, 2]
 
 
 async def test_the_end_of_an_answer_that_was_continued_is_none() -> None:

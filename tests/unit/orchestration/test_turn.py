@@ -21,8 +21,9 @@ from triplane.domain.events import (
 )
 from triplane.orchestration.asks import Ask
 from triplane.orchestration.background import BackgroundTasks
+from triplane.orchestration.ending import attempt_usage_id
 from triplane.orchestration.following import FollowDeps, follow_turn
-from triplane.orchestration.ports import LapsedTurn
+from triplane.orchestration.ports import HeldTurn, LapsedTurn, LoggedAttempt
 from triplane.orchestration.recovery import take_over_lapsed
 from triplane.orchestration.turn import TurnDeps, accept_turn, stop_turn
 from turn_fakes import WHO, MemoryHistory, MemoryLog, MemoryTurns, MemoryUsage, MemoryWindow, ScriptedGateway
@@ -44,7 +45,7 @@ class Scene:
     def __init__(self, events: list[EngineEvent] | None = None) -> None:
         self.gateway = ScriptedGateway(ANSWER if events is None else events)
         self.turns, self.log, self.window = MemoryTurns(), MemoryLog(), MemoryWindow()
-        self.history = MemoryHistory(self.turns)
+        self.history, self.usage = MemoryHistory(self.turns), MemoryUsage()
         self.deps = TurnDeps(
             conversations=NoConversations(),  # type: ignore[arg-type]
             turns=self.turns,
@@ -52,7 +53,7 @@ class Scene:
             history=self.history,
             log=self.log,
             gateway=self.gateway,
-            usage=MemoryUsage(),
+            usage=self.usage,
             running=BackgroundTasks(),
             system_policy="Be kind.",
             owner="me",
@@ -257,6 +258,20 @@ async def test_a_lapsed_turn_whose_answer_was_whole_is_only_stored() -> None:
     await scene.followed(lapsed.opened.turn_id)
     assert len(scene.gateway.requests) == requests
     assert (scene.turns.results[0].status, scene.turns.results[0].content) == ("complete", "Hel")
+
+
+async def test_an_attempt_is_billed_once_though_its_successor_died_before_a_word() -> None:
+    scene = Scene()
+    lapsed = await abandoned(scene)
+    first = LoggedAttempt(fence=1, position=2, usage=USAGE)
+    scene.log.attempts, scene.usage.events = [first], []
+    opened = msgspec.structs.replace(lapsed.opened, fence=3)
+    scene.turns.lapsed = [msgspec.structs.replace(lapsed, opened=opened)]
+    await take_over_lapsed(scene.deps)
+    await scene.followed(lapsed.opened.turn_id)
+    held = HeldTurn(tenant_id=WHO.tenant_id, turn_id=opened.turn_id, fence=1)
+    assert [(event.id, event.usage) for event in scene.usage.events] == [(attempt_usage_id(held), USAGE)]
+    assert scene.turns.results[0].earlier_usage == USAGE
 
 
 async def test_an_engine_that_cant_continue_leaves_the_answer_incomplete() -> None:

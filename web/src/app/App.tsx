@@ -2,15 +2,17 @@ import { MutationCache, QueryCache, QueryClient, QueryClientProvider, useQueryCl
 import { useState } from "react";
 import { writeDraft } from "../features/chat/drafts";
 import { LiveTurns } from "../features/chat/liveTurns";
-import { findGrowingTurn, hasNewMessages, refreshMessages } from "../features/chat/messages";
+import { findGrowingTurn, forgetMessages, hasNewMessages, refreshMessages } from "../features/chat/messages";
 import { findModel } from "../features/chat/models";
 import { LiveTurnsContext } from "../features/chat/useLiveTurn";
-import { awaitTitle, refreshConversations } from "../features/history/conversations";
+import { refreshConversations } from "../features/history/conversations";
 import { SignedOut } from "../features/session/SignedOut";
 import { ME, useMe } from "../features/session/session";
 import { Problem } from "../protocol/client";
+import type { ActivityStream } from "../stream/activityStream";
 import { Button } from "../ui/Button";
 import { Notice } from "../ui/Notice";
+import { createActivity, useActivity } from "./activity";
 import { Shell } from "./Shell";
 
 /** A refusal is an answer: only what may go away by itself is tried again. */
@@ -30,12 +32,14 @@ function createClient(): QueryClient {
   return client;
 }
 
-function createLiveTurns(client: QueryClient): LiveTurns {
+function createLiveTurns(client: QueryClient, activity: ActivityStream): LiveTurns {
+  // What the turn changes in the list comes as events; while they can't come, the list is read.
+  const lookAtList = () => activity.isOpen || void refreshConversations(client);
   return new LiveTurns({
-    onAccepted: () => void refreshConversations(client),
+    onAccepted: lookAtList,
     onEnded: async ({ conversationId, state }) => {
       await refreshMessages(client, conversationId, state.turnId);
-      void awaitTitle(client, conversationId);
+      lookAtList();
     },
     onRefused: async ({ conversationId, userText, state }) => {
       // A message that wasn't taken in survives a reload in the composer.
@@ -44,6 +48,7 @@ function createLiveTurns(client: QueryClient): LiveTurns {
       writeDraft(conversationId, "");
       return true;
     },
+    onLetGo: ({ conversationId }) => forgetMessages(client, conversationId),
     findModel: () => findModel(client),
     findTurn: (conversationId) => findGrowingTurn(conversationId),
   });
@@ -51,19 +56,21 @@ function createLiveTurns(client: QueryClient): LiveTurns {
 
 export function App() {
   const [client] = useState(createClient);
-  const [liveTurns] = useState(() => createLiveTurns(client));
+  const [activity] = useState(() => createActivity(client));
+  const [liveTurns] = useState(() => createLiveTurns(client, activity));
   return (
     <QueryClientProvider client={client}>
       <LiveTurnsContext value={liveTurns}>
-        <Door />
+        <Door activity={activity} />
       </LiveTurnsContext>
     </QueryClientProvider>
   );
 }
 
-function Door() {
+function Door({ activity }: { activity: ActivityStream }) {
   const client = useQueryClient();
   const { data: me, isPending, isError, refetch } = useMe();
+  useActivity(activity, me === null);
   if (me) return <Shell me={me} />;
   if (me === null) return <SignedOut onLookAgain={() => void client.resetQueries({ queryKey: ME })} />;
   if (isPending || !isError) return <div aria-busy="true" className="h-full" />;

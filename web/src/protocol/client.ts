@@ -153,7 +153,7 @@ export const getTurn = (turnId: string, signal?: AbortSignal) =>
   call<Turn>("GET", `/v1/turns/${part(turnId)}`, undefined, signal);
 
 export const listRunningTurns = (signal?: AbortSignal) =>
-  call<Page<Turn>>("GET", "/v1/turns?state=running", undefined, signal);
+  call<Page<Turn>>("GET", "/v1/turns?state=running&limit=100", undefined, signal);
 
 /** What happens to this person's conversations, on whichever device, from behind an event that was seen. */
 export const followActivity = (lastEventId: string | null, signal: AbortSignal) =>

@@ -35,8 +35,8 @@ async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> 
   }
 }
 
-/** How long to wait before the next try; longer each time, up to eight seconds. */
-export const backoffMs = (attempt: number): number => Math.min(8000, 300 * 2 ** Math.min(attempt, 5));
+/** How long to wait before the next try; longer each time, up to eight seconds, and not the same for every page. */
+export const backoffMs = (attempt: number): number => Math.min(8000, 300 * 2 ** Math.min(attempt, 5)) * (1 - Math.random() / 3);
 
 /** Waits before the next try; not longer than until the network comes back. */
 export function pauseUntilOnline(milliseconds: number): Promise<void> {

@@ -22,6 +22,13 @@ test("a stream cut at any two places gives the same events", () => {
   }
 });
 
+test("an id alone says where the stream is", () => {
+  expect(createSseParser().push("id: 7-0\n\n: ping\n\ndata: x\n\n")).toEqual([
+    { id: "7-0", data: "" },
+    { id: "7-0", data: "x" },
+  ]);
+});
+
 test("an event without its blank line is not given yet", () => {
   const parser = createSseParser();
   expect(parser.push("data: half")).toEqual([]);

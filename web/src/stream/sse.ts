@@ -2,6 +2,7 @@
 
 export interface SseEvent {
   id: string | null;
+  /** Empty where the server only says, with an `id:`, where the stream is. */
   data: string;
 }
 
@@ -16,11 +17,13 @@ export function createSseParser(): SseParser {
   let isFirst = true;
   let data: string[] = [];
   let id: string | null = null;
+  let isPlaced = false;
 
   function takeLine(line: string, events: SseEvent[]): void {
     if (line === "") {
-      if (data.length > 0) events.push({ id, data: data.join("\n") });
+      if (data.length > 0 || isPlaced) events.push({ id, data: data.join("\n") });
       data = [];
+      isPlaced = false;
       return;
     }
     const colon = line.indexOf(":");
@@ -28,7 +31,10 @@ export function createSseParser(): SseParser {
     const field = colon < 0 ? line : line.slice(0, colon);
     const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
     if (field === "data") data.push(value);
-    else if (field === "id" && !value.includes("\0")) id = value;
+    else if (field === "id" && !value.includes("\0")) {
+      id = value;
+      isPlaced = true;
+    }
   }
 
   return {

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.domain.events import LogEntry, TurnEnded, TurnEvent, Usage
-from triplane.orchestration.ports import HeldTurn, Recovered
+from triplane.orchestration.ports import HeldTurn, LoggedAttempt, Recovered
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +31,9 @@ KEPT_S = 3600
 
 _EVENT = b"e"
 _USAGE = b"u"
+_FENCE = b"f"
+"""An entry's event, what its owner's attempt had cost by then, and that owner's fence."""
+
 _QUIET_S = 2.0
 """How long a follower of another process's turn waits for news before its row is asked."""
 
@@ -38,21 +41,22 @@ _APPEND = """
 local fence = tonumber(redis.call('GET', KEYS[2]) or '0')
 if fence > tonumber(ARGV[1]) then return -1 end
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[3])
+if ARGV[5] == '1' then redis.call('DEL', KEYS[1]) end
 local last = 0
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 if newest[1] then last = tonumber(string.match(newest[1][1], '^%d+')) end
 if last < tonumber(ARGV[2]) then return last end
-for i = 5, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   if tonumber(ARGV[i]) > last then
-    redis.call('XADD', KEYS[1], ARGV[i] .. '-0', 'e', ARGV[i + 1], 'u', ARGV[4])
+    redis.call('XADD', KEYS[1], ARGV[i] .. '-0', 'e', ARGV[i + 1], 'u', ARGV[4], 'f', ARGV[1])
   end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return -2
 """
-"""KEYS: stream, fence. ARGV: fence, the position before the first, seconds to keep, usage, then pairs of
-position and event. Returns -1 for an overtaken owner, -2 when written, else the last position there is: the
-log lacks what comes before these entries."""
+"""KEYS: stream, fence. ARGV: fence, the position before the first, seconds to keep, usage, 1 to write it
+anew, then pairs of position and event. Returns -1 for an overtaken owner, -2 when written, else the last
+position there is: the log lacks what comes before these entries."""
 
 _OVERTAKEN = -1
 _WRITTEN = -2
@@ -63,10 +67,14 @@ _usage_decoder = msgspec.msgpack.Decoder(Usage)
 
 
 class _Tail:
-    """The entries of a turn that runs here, and a way to wait for more."""
+    """The entries of a turn that runs here, and a way to wait for more.
 
-    def __init__(self) -> None:
+    `is_anew`: they are to take the place of what Redis holds.
+    """
+
+    def __init__(self, *, is_anew: bool = False) -> None:
         self.entries: list[LogEntry] = []
+        self.is_anew = is_anew
         self.closed = False
         self._grown = asyncio.Event()
 
@@ -108,7 +116,11 @@ class RedisReplayLog:
         """Store the entries in Redis, then hand them to the local followers. False if overtaken."""
         tail = self._tails.get(held.turn_id)
         try:
-            stored = await self._store(held, entries, usage, _last(tail, entries))
+            if tail and tail.is_anew:
+                stored = await self._store(held, [*tail.entries, *entries], usage, 0, is_anew=True)
+                tail.is_anew = False
+            else:
+                stored = await self._store(held, entries, usage, _last(tail, entries))
             if stored >= 0 and tail:
                 missing = [entry for entry in tail.entries if entry.position > stored]
                 stored = await self._store(held, [*missing, *entries], usage, stored)
@@ -121,22 +133,28 @@ class RedisReplayLog:
             tail.extend(entries)
         return True
 
+    async def rewrite(self, held: HeldTurn, entries: Sequence[LogEntry]) -> bool:
+        self.close(held.tenant_id, held.turn_id)  # who follows here has read what is no longer so
+        self._tails[held.turn_id] = _Tail(is_anew=True)
+        return await self.append(held, entries, Usage())
+
     async def take_over(self, held: HeldTurn) -> Recovered:
-        """Raise the fence, then read all there is. An empty log if Redis can't be reached."""
+        """Raise the fence, then read all there is."""
         entries: list[LogEntry] = []
-        usage = Usage()
+        attempts: dict[int, LoggedAttempt] = {}
         try:
-            await self._store(held, [], usage, 0)
+            await self._store(held, [], Usage(), 0)
             rows = await self._redis.xrange(_key(held.tenant_id, held.turn_id))
         except (RedisError, OSError) as error:
             _log.warning("replay log not read", turn_id=held.turn_id, reason=type(error).__name__)
-            rows = []
+            return Recovered(entries=[], attempts=[], is_read=False)
         for row in cast(list[tuple[bytes, dict[bytes, bytes]]], rows):
             entries.append(_entry(*row))
-            usage = _usage_decoder.decode(row[1][_USAGE])
+            attempt = _attempt(entries[-1].position, row[1])
+            attempts[attempt.fence] = attempt
         if tail := self._tails.get(held.turn_id):
             tail.extend(entries)
-        return Recovered(entries=entries, usage=usage)
+        return Recovered(entries=entries, attempts=list(attempts.values()))
 
     async def follow(self, tenant_id: str, turn_id: str, after: int) -> AsyncIterator[LogEntry]:
         """Entries behind `after`; ends after `TurnEnded`, or when nothing more comes for a while."""
@@ -148,11 +166,20 @@ class RedisReplayLog:
                 if isinstance(entry.event, TurnEnded):
                     return
 
-    async def _store(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage, before: int) -> int:
+    async def _store(
+        self,
+        held: HeldTurn,
+        entries: Sequence[LogEntry],
+        usage: Usage,
+        before: int,
+        *,
+        is_anew: bool = False,
+    ) -> int:
         pairs = [part for entry in entries for part in (entry.position, _encoder.encode(entry.event))]
         key = _key(held.tenant_id, held.turn_id)
         answer = self._append_script(
-            keys=[key, key + ":fence"], args=[held.fence, before, KEPT_S, _encoder.encode(usage), *pairs]
+            keys=[key, key + ":fence"],
+            args=[held.fence, before, KEPT_S, _encoder.encode(usage), int(is_anew), *pairs],
         )
         return int(await cast(Awaitable[Any], answer))
 
@@ -181,6 +208,13 @@ def _last(tail: _Tail | None, entries: Sequence[LogEntry]) -> int:
 
 def _entry(position: bytes, fields: dict[bytes, bytes]) -> LogEntry:
     return LogEntry(position=int(position.split(b"-")[0]), event=_decoder.decode(fields[_EVENT]))
+
+
+def _attempt(position: int, fields: dict[bytes, bytes]) -> LoggedAttempt:
+    """The attempt that wrote an entry, as far as it had come."""
+    return LoggedAttempt(
+        fence=int(fields[_FENCE]), position=position, usage=_usage_decoder.decode(fields[_USAGE])
+    )
 
 
 def _key(tenant_id: str, turn_id: str) -> str:

@@ -31,6 +31,8 @@ from triplane.domain.events import (
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 
+TOO_LONG = "prompt is too long"
+
 _STOP_REASONS: Mapping[FinishReason, StopReason] = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -61,9 +63,15 @@ _encode = msgspec.json.encode
 
 
 def present_messages_error(error: errors.TriplaneError, request_id: str | None = None) -> WireError:
-    """The error in the API's shape. Its HTTP status is the one that the error has everywhere."""
+    """The error in the API's shape. Its HTTP status is the one that the error has everywhere.
+
+    The API has no code for a prompt that is too long: clients know it by how its message begins.
+    """
     kind = next(_ERROR_TYPES[cls] for cls in type(error).__mro__ if cls in _ERROR_TYPES)
-    return WireError(error=ErrorFields(type=kind, message=error.message), request_id=request_id)
+    message = error.message
+    if isinstance(error, errors.ContextTooLong) and not message.startswith(TOO_LONG):
+        message = f"{TOO_LONG}: {message}"
+    return WireError(error=ErrorFields(type=kind, message=message), request_id=request_id)
 
 
 def messages_usage(usage: Usage) -> WireUsage:

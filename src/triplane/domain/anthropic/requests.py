@@ -36,6 +36,7 @@ from triplane.domain.completion import (
     NamedFunction,
     NamedTool,
     ResponseFormat,
+    Role,
     Sampling,
     TextPart,
     Tool,
@@ -76,11 +77,11 @@ def as_completion(body: MessagesBody, request_id: str) -> CompletionRequest:
         messages.append(Message(role="system", content=_content_of(body.system)))
     for index, message in enumerate(body.messages):
         path = f"messages[{index}].content"
-        if message.role == "user":
-            messages += _from_user(message, path)
-        else:
+        if message.role == "assistant":
             messages += _from_assistant(message, path)
-    if not messages or messages[-1].role == "system":
+        else:
+            messages += _from_user(message, message.role, path)
+    if all(message.role == "system" for message in messages):
         raise InvalidRequest("There is no message to answer.", param="messages")
     if messages[-1].tool_calls:
         raise InvalidRequest("The last message has tool calls without their results.", param="messages")
@@ -103,26 +104,26 @@ def as_completion(body: MessagesBody, request_id: str) -> CompletionRequest:
     )
 
 
-def _from_user(message: InputMessage, path: str) -> list[Message]:
-    """Results of tools are messages of their own; what stands between them is the user's."""
+def _from_user(message: InputMessage, role: Role, path: str) -> list[Message]:
+    """Results of tools are messages of their own; what stands between them is the user's, or the system's."""
     if isinstance(message.content, str):
-        return [Message(role="user", content=message.content)] if message.content else []
+        return [Message(role=role, content=message.content)] if message.content else []
     messages: list[Message] = []
     parts: list[TextBlock | ImageBlock] = []
     for index, block in enumerate(message.content):
-        if isinstance(block, TextBlock | ImageBlock):
+        if isinstance(block, TextBlock) or (isinstance(block, ImageBlock) and role == "user"):
             parts.append(block)
-        elif isinstance(block, ToolResultBlock):
-            messages += _user_message(parts)
+        elif isinstance(block, ToolResultBlock) and role == "user":
+            messages += _message_of(parts, role)
             parts = []
             messages.append(_from_tool(block))
         else:
-            raise _misplaced(block, "user", f"{path}[{index}]")
-    return [*messages, *_user_message(parts)]
+            raise _misplaced(block, role, f"{path}[{index}]")
+    return [*messages, *_message_of(parts, role)]
 
 
-def _user_message(parts: list[TextBlock | ImageBlock]) -> list[Message]:
-    return [Message(role="user", content=_content_of(parts))] if parts else []
+def _message_of(parts: list[TextBlock | ImageBlock], role: Role) -> list[Message]:
+    return [Message(role=role, content=_content_of(parts))] if parts else []
 
 
 def _from_tool(block: ToolResultBlock) -> Message:

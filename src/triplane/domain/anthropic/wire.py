@@ -40,6 +40,7 @@ class ToolUseBlock(
     name: str
     input: msgspec.Raw
     caller: Any = None
+    toolset_name: str | None = None
     cache_control: CacheControl | None = None
 
 
@@ -49,6 +50,7 @@ class ToolResultBlock(
     tool_use_id: str
     content: str | list[TextBlock | ImageBlock] | None = None
     is_error: bool = False
+    toolset_name: str | None = None
     cache_control: CacheControl | None = None
 
 
@@ -67,7 +69,7 @@ InputBlock = TextBlock | ImageBlock | ToolUseBlock | ToolResultBlock | ThinkingB
 
 
 class InputMessage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: str | list[InputBlock]
 
 
@@ -79,6 +81,7 @@ class InputTool(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown
     description: str | None = None
     type: Literal["custom"] | None = None
     strict: bool | None = None
+    eager_input_streaming: bool | None = None
     cache_control: CacheControl | None = None
 
 

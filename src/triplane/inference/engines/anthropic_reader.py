@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from triplane.domain.anthropic.answers import TOO_LONG
 from triplane.domain.anthropic.wire import WireUsage
 from triplane.domain.errors import (
     ContextTooLong,
@@ -209,7 +210,7 @@ def messages_refusal(status: int, fields: dict[str, Any], retry_after_s: float |
         return Overloaded("The engine is busy. Try again a little later.", retry_after_s=wait_s)
     if status == 402 or "credit balance" in message:
         return EngineUnavailable("The engine refuses our account. Its operator has to look at its credit.")
-    if status == 400 and ("prompt is too long" in message or "exceed context limit" in message):
+    if status == 400 and (TOO_LONG in message or "exceed context limit" in message):
         return ContextTooLong(message, param="messages")
     if status == 404 and "model" not in message:
         return EngineUnavailable("The engine's address doesn't speak Messages: check its base URL.")

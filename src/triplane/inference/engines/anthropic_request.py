@@ -1,7 +1,8 @@
 """A completion request as the Messages API takes it. Its rules, and what is done about each:
 
 - system messages are one field in front: those that begin the prompt go there; a later one stays where it
-  is, as text on the user's side, so that the prefix stays the same and nothing gains authority;
+  is, as text on the user's side (only newer models know the role in the middle), so that the prefix stays
+  the same and nothing gains authority;
 - a message without text is refused: it is left out. Neighbours of one role become one message, because
   results of tools have to stand in the very next message;
 - the first message is the user's: a prompt that begins with an answer gets `…` in front;
@@ -12,7 +13,7 @@
 - a final message of the assistant is gone on from, whether that was meant or not. It may not end in
   whitespace: that is cut off, and later taken off the beginning of what comes (`anthropic_reader`);
 - `seed`, penalties, logit biases and log probabilities don't exist: refused by name. `detail` of an image is
-  a hint, and left out.
+  a hint, and left out. Newer models refuse `temperature` and `top_p` too: their own refusal says so.
 """
 
 import re

@@ -7,6 +7,7 @@ through `_open` or `_call`.
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypedDict, TypeVar
 
 import aiohttp
@@ -75,6 +76,7 @@ class HttpStream:
         self._content = response.content
         self._reader = reader
         self._error: TriplaneError | None = None
+        self._is_reading = False
 
     @property
     def model(self) -> str:
@@ -91,10 +93,13 @@ class HttpStream:
             return None
         if self._reader.is_broken:
             return self._reader.feed(b"")
+        self._is_reading = True
         try:
             data = await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise self._error or EngineFailed("The connection to the engine broke.") from error
+        finally:
+            self._is_reading = False
         if self._error is not None:
             raise self._error
         return self._reader.feed(data) if data else [self._reader.finish()]
@@ -106,7 +111,15 @@ class HttpStream:
     async def aclose(self) -> None:
         if self._reader.is_done and not self._response.closed:
             await self._read_to_the_end()
+        self._count_what_has_come()
         self._response.close()
+
+    def _count_what_has_come(self) -> None:
+        """What has come unread was computed too, and the engine's counts come with it."""
+        if self._is_reading or self._reader.is_done or self._content.exception():
+            return
+        with suppress(TriplaneError):
+            self._reader.feed(self._content.read_nowait())
 
     async def _read_to_the_end(self) -> None:
         """Take the last bytes behind [DONE], so that the connection can serve the next request."""

@@ -21,6 +21,9 @@ from triplane.inference.engines.tool_arguments import ToolArguments
 
 DEFAULT_RETRY_AFTER_S = 2.0
 
+_TOO_LONG = ("maximum context length", "model's context length", "available context size")
+"""How vLLM, SGLang and llama.cpp say that a prompt doesn't fit; their errors have no common code."""
+
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -118,7 +121,7 @@ def refusal(status: int, fields: dict[str, Any], retry_after_s: float | None) ->
         return EngineUnavailable("The engine refuses our key. Its operator has to set the right one.")
     if status == 404:
         return _not_found(fields)
-    if fields.get("code") == "context_length_exceeded" or "maximum context length" in message:
+    if fields.get("code") == "context_length_exceeded" or any(words in message for words in _TOO_LONG):
         return ContextTooLong(message, param="messages")
     if status in (400, 413, 422):
         param = fields.get("param")

@@ -109,7 +109,8 @@ class VllmEngine(OpenAIEngine):
         return body
 
     def _learn(self, refused: InvalidRequest) -> bool:
-        if "riority scheduling is not enabled" in refused.message:
+        message = refused.message.lower()
+        if "priorit" in message and "schedul" in message:
             self._takes_priority = False
             return True
         return super()._learn(refused)

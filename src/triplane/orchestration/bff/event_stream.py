@@ -1,4 +1,4 @@
-"""Server-sent events over ASGI: heartbeats, a client that hangs up, a client that stops reading.
+"""Server-sent events over ASGI: heartbeats, a client that hangs up or stops reading, a process that leaves.
 
 The format is that of html.spec.whatwg.org/multipage/server-sent-events.html.
 """
@@ -35,25 +35,39 @@ class EventStream(Response[None]):
     """A response that sends frames (whole events, as bytes) as they come.
 
     `closing` is closed at the end, also when the client hangs up: that ends the work behind the frames.
+    `leaving` is for a stream that its client opens again where it broke off: the stream ends at once, behind
+    a whole frame, when this future of the process is done.
     """
 
     def __init__(
-        self, frames: AsyncIterator[bytes], closing: Closes, heartbeat_s: float = HEARTBEAT_S
+        self,
+        frames: AsyncIterator[bytes],
+        closing: Closes,
+        leaving: "asyncio.Future[None] | None" = None,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         super().__init__(None)
         self._frames = frames
         self._closing = closing
+        self._leaving = leaving
         self._heartbeat_s = heartbeat_s
 
     def to_asgi_response(self, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:  # type: ignore[override]
-        return _Sender(self._frames, self._closing, self._heartbeat_s)
+        return _Sender(self._frames, self._closing, self._leaving, self._heartbeat_s)
 
 
 class _Sender(ASGIResponse):
-    def __init__(self, frames: AsyncIterator[bytes], closing: Closes, heartbeat_s: float) -> None:
+    def __init__(
+        self,
+        frames: AsyncIterator[bytes],
+        closing: Closes,
+        leaving: "asyncio.Future[None] | None",
+        heartbeat_s: float,
+    ) -> None:
         super().__init__()
         self._frames = frames
         self._closing = closing
+        self._leaving = leaving
         self._heartbeat_s = heartbeat_s
         self._sending_since: float | None = None
         self._sent_at = monotonic()
@@ -69,15 +83,22 @@ class _Sender(ASGIResponse):
                 for task in (pump, gone):
                     task.cancel()
                 await asyncio.wait((pump, gone))
+            if self._is_leaving and pump.cancelled() and not self._sending_since:
+                await self._send(send, b"", more=False)
         if not pump.cancelled() and (failure := pump.exception()):
             raise failure
 
+    @property
+    def _is_leaving(self) -> bool:
+        return self._leaving is not None and self._leaving.done()
+
     async def _attend(self, pump: asyncio.Task[None], gone: asyncio.Task[None], send: Send) -> None:
-        """Wait for the end of the frames or of the client, with a heartbeat in every silence."""
-        while not (pump.done() or gone.done()):
+        """Wait for the end of the frames, the client or the process; a heartbeat in every silence."""
+        ends = (pump, gone, self._leaving) if self._leaving else (pump, gone)
+        while not (pump.done() or gone.done() or self._is_leaving):
             quiet_for = monotonic() - self._sent_at
             await asyncio.wait(
-                (pump, gone),
+                ends,
                 timeout=max(0.01, self._heartbeat_s - quiet_for),
                 return_when=asyncio.FIRST_COMPLETED,
             )

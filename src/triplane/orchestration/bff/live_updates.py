@@ -1,6 +1,7 @@
 """`GET /v1/events`: what changes in a user's conversations, for each of their open devices."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from time import monotonic
 
@@ -21,7 +22,9 @@ _RESET = b'{"type":"reset"}'
 _encoder = msgspec.json.Encoder()
 
 
-def live_update_handlers(announcements: Announcements) -> list[HTTPRouteHandler]:
+def live_update_handlers(
+    announcements: Announcements, leaving: "asyncio.Future[None]"
+) -> list[HTTPRouteHandler]:
     @get(
         "/v1/events",
         operation_id="followConversations",
@@ -34,14 +37,14 @@ def live_update_handlers(announcements: Announcements) -> list[HTTPRouteHandler]
         who = request.principal
         resumed = await announcements.resume(who, request.headers.get("last-event-id"))
         announced = announcements.follow(who, resumed.place)
-        return EventStream(_frames(resumed, announced), closing=announced)
+        return EventStream(_frames(resumed, announced), closing=announced, leaving=leaving)
 
     return [follow_conversations]
 
 
 async def _frames(
     resumed: Resumed, announced: AsyncGenerator[Announced | None, None]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """First where the stream begins, so that a device which is told nothing can resume from there too."""
     begun = monotonic()
     yield _frame(resumed.place, _RESET) if resumed.has_missed else f"id: {resumed.place}\n\n".encode()

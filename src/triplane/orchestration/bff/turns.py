@@ -1,5 +1,6 @@
 """Turns: those that run, following one from any position of its replay log, and stopping it."""
 
+import asyncio
 from contextlib import suppress
 from typing import Annotated, Literal
 
@@ -20,8 +21,11 @@ from triplane.orchestration.running import RunningTurns
 from triplane.orchestration.turn import TurnDeps, stop_turn
 
 
-def turn_handlers(turn: TurnDeps, follow: FollowDeps, running: RunningTurns) -> list[HTTPRouteHandler]:
-    return [_list_handler(running), *_handlers_of_one(turn, follow)]
+def turn_handlers(
+    turn: TurnDeps, follow: FollowDeps, running: RunningTurns, leaving: "asyncio.Future[None]"
+) -> list[HTTPRouteHandler]:
+    """`leaving` is done once the process is told to stop: who follows a turn then does so elsewhere."""
+    return [_list_handler(running), *_handlers_of_one(turn, follow, leaving)]
 
 
 def _list_handler(running: RunningTurns) -> HTTPRouteHandler:
@@ -49,7 +53,9 @@ def _list_handler(running: RunningTurns) -> HTTPRouteHandler:
     return list_turns
 
 
-def _handlers_of_one(turn: TurnDeps, follow: FollowDeps) -> list[HTTPRouteHandler]:
+def _handlers_of_one(
+    turn: TurnDeps, follow: FollowDeps, leaving: "asyncio.Future[None]"
+) -> list[HTTPRouteHandler]:
     @get(
         "/v1/turns/{turn_id:str}",
         operation_id="retrieveTurn",
@@ -81,7 +87,7 @@ def _handlers_of_one(turn: TurnDeps, follow: FollowDeps) -> list[HTTPRouteHandle
         )
         position = after if after is not None else _last_event_id(request)
         entries = follow_turn(who, record.id, position, follow)
-        return EventStream(stream_turn(entries, identity, include_usage), closing=entries)
+        return EventStream(stream_turn(entries, identity, include_usage), closing=entries, leaving=leaving)
 
     @post(
         "/v1/turns/{turn_id:str}/stop",

@@ -16,7 +16,7 @@ export function Announcer({ conversationId }: { conversationId: string | null })
     before.current = phase;
     if (phase === "answering") setWords("Triplane is answering.");
     else if (was === "answering" && (phase === "ended" || phase === "idle")) setWords("The answer is complete.");
-    else if (was === "stopping" && phase !== "refused") setWords("The answer was stopped.");
+    else if (was === "stopping" && (phase === "ended" || phase === "idle")) setWords("The answer was stopped.");
   }, [phase]);
   return (
     <p role="status" aria-live="polite" className="sr-only">

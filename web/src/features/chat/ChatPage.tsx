@@ -7,7 +7,7 @@ import { Button } from "../../ui/Button";
 import { Icon } from "../../ui/Icon";
 import { useIsOnline } from "../../ui/media";
 import { Notice } from "../../ui/Notice";
-import { rememberNewConversation } from "../history/conversations";
+import { applyToConversations } from "../history/conversations";
 import { Announcer } from "./Announcer";
 import { warmUpMarkdown } from "./AssistantMessage";
 import { Composer, type ComposerHandle } from "./Composer";
@@ -29,8 +29,9 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
   const composer = useRef<ComposerHandle>(null);
   const { box, content, isAtEnd, jumpToEnd } = useStickToEnd();
   const phase = useLiveTurn(conversationId, (turn) => turn?.phase ?? null);
-  const isStopping = useLiveTurn(conversationId, (turn) => turn?.isStopping ?? false);
+  const isTurnStopping = useLiveTurn(conversationId, (turn) => turn?.isStopping ?? false);
   const beginning = useBeginning();
+  const isStopping = beginning.isStopping || isTurnStopping;
   const isAnswering = beginning.isOpening || (phase !== null && phase !== "refused");
 
   const send = useCallback(
@@ -44,8 +45,9 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
   );
 
   const stop = useCallback(() => {
-    if (conversationId !== null) liveTurns.stop(conversationId);
-  }, [liveTurns, conversationId]);
+    if (conversationId === null) beginning.stop();
+    else liveTurns.stop(conversationId);
+  }, [liveTurns, conversationId, beginning.stop]);
 
   useEffect(() => {
     if (!matchMedia("(pointer: coarse)").matches) composer.current?.focus();
@@ -103,9 +105,12 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
 
 interface Beginning {
   isOpening: boolean;
+  isStopping: boolean;
   problem: Problem | null;
   begin: (text: string) => Promise<void>;
   retry: () => void;
+  /** The turn is stopped as soon as there is one. */
+  stop: () => void;
 }
 
 /** The first message of a new chat: makes the conversation, sends, and goes to its address. */
@@ -114,18 +119,22 @@ function useBeginning(): Beginning {
   const liveTurns = useLiveTurns();
   const [isOpening, setIsOpening] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
+  const [isStopping, setIsStopping] = useState(false);
   const text = useRef("");
+  const mustStop = useRef(false);
 
   const begin = useCallback(
     async (asked: string) => {
       text.current = asked;
       setIsOpening(true);
       setProblem(null);
+      mustStop.current = false;
       try {
         const conversation = await createConversation();
-        rememberNewConversation(client, conversation);
+        applyToConversations(client, { type: "conversation.created", conversation_id: conversation.id });
         startEmpty(client, conversation.id);
         liveTurns.send(conversation.id, asked);
+        if (mustStop.current) liveTurns.stop(conversation.id);
         if (location.pathname === "/") navigate(pathOf(conversation.id));
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
@@ -133,6 +142,7 @@ function useBeginning(): Beginning {
         writeDraft(null, asked);
       } finally {
         setIsOpening(false);
+        setIsStopping(false);
       }
     },
     [client, liveTurns],
@@ -141,7 +151,11 @@ function useBeginning(): Beginning {
     writeDraft(null, "");
     void begin(text.current);
   }, [begin]);
-  return { isOpening, problem, begin, retry };
+  const stop = useCallback(() => {
+    mustStop.current = true;
+    setIsStopping(true);
+  }, []);
+  return { isOpening, isStopping, problem, begin, retry, stop };
 }
 
 function Transcript({ conversationId, onBegin }: { conversationId: string; onBegin: () => void }) {

@@ -1,7 +1,7 @@
-import { memo } from "react";
+import { memo, useState } from "react";
 import { type Message, textOf } from "../../protocol/wire";
 import { AssistantMessage } from "./AssistantMessage";
-import { Branches } from "./Branches";
+import { Branches, type Side } from "./Branches";
 import { type Placed, pathUpTo } from "./thread";
 import { UserMessage } from "./UserMessage";
 import { useLiveTurn, useLiveTurns } from "./useLiveTurn";
@@ -25,6 +25,11 @@ interface MessageListProps {
 
 export const MessageList = memo(function MessageList({ conversationId, path, actions }: MessageListProps) {
   const liveTurns = useLiveTurns();
+  const [chosen, setChosen] = useState<{ id: string; side: Side } | null>(null);
+  const choose = (id: string, side: Side) => {
+    setChosen({ id, side });
+    actions.choose(id);
+  };
   const liveKey = useLiveTurn(conversationId, (turn) => turn?.key ?? null);
   const liveUserText = useLiveTurn(conversationId, (turn) => turn?.userText ?? null);
   const liveParentId = useLiveTurn(conversationId, (turn) => turn?.parentId);
@@ -39,7 +44,8 @@ export const MessageList = memo(function MessageList({ conversationId, path, act
   return (
     <div className="flex flex-col gap-8">
       {stored.map(({ message, siblings }, index) => {
-        const branches = <Branches id={message.id} siblings={siblings} isDisabled={isLive} onChoose={actions.choose} />;
+        const cameBy = chosen?.id === message.id ? chosen.side : null;
+        const branches = <Branches id={message.id} siblings={siblings} isDisabled={isLive} cameBy={cameBy} onChoose={choose} />;
         return (
           <div key={liveTurns.keyOf(message.id)} className={stored.length - index > ALWAYS_LAID_OUT ? "lay-out-late" : ""}>
             {message.role === "user" ? (

@@ -1,5 +1,6 @@
 import { type KeyboardEvent, memo, type ReactNode, useState } from "react";
 import { Button, IconButton } from "../../ui/Button";
+import { useMedia } from "../../ui/media";
 
 interface UserMessageProps {
   text: string;
@@ -41,6 +42,7 @@ interface EditorProps {
 
 function Editor({ text, onDone, onSend }: EditorProps) {
   const [edited, setEdited] = useState(text);
+  const isTouch = useMedia("(pointer: coarse)");
   const wanted = edited.trim();
   const canSend = wanted !== "" && wanted !== text;
 
@@ -52,7 +54,7 @@ function Editor({ text, onDone, onSend }: EditorProps) {
 
   function onKeyDown(event: KeyboardEvent) {
     if (event.nativeEvent.isComposing) return;
-    if (event.key === "Enter" && !event.shiftKey) {
+    if (event.key === "Enter" && !event.shiftKey && !isTouch) {
       event.preventDefault();
       send();
     } else if (event.key === "Escape") {
@@ -62,16 +64,16 @@ function Editor({ text, onDone, onSend }: EditorProps) {
   }
 
   return (
-    <div className="rounded-3xl bg-bubble p-3">
+    <div className="rounded-3xl border border-line bg-bubble p-3 transition-[border-color] focus-within:border-accent">
       <textarea
         autoFocus
         aria-label="Edit message"
         value={edited}
-        rows={Math.min(10, edited.split("\n").length + 1)}
+        rows={Math.min(10, edited.split("\n").length)}
         onFocus={(event) => event.target.setSelectionRange(text.length, text.length)}
         onChange={(event) => setEdited(event.target.value)}
         onKeyDown={onKeyDown}
-        className="block w-full resize-none bg-transparent px-2 leading-relaxed outline-none"
+        className="field-sizing-content block max-h-60 w-full resize-none bg-transparent px-2 py-1 leading-relaxed outline-none"
       />
       <div className="mt-2 flex justify-end gap-2">
         <Button onClick={onDone}>Cancel</Button>

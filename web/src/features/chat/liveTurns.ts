@@ -1,6 +1,7 @@
 /**
  * The turns that are going on in this page, one per conversation at most. They belong to the page and not to a view:
- * looking at another conversation leaves them running.
+ * looking at another conversation leaves them running. Where there are many, the page lets go of those that it doesn't
+ * show; they go on without it, and it follows them when they are looked at again.
  *
  * Readers subscribe per conversation; new text reaches them once per animation frame, however fast tokens come.
  */
@@ -39,11 +40,16 @@ export interface LiveTurnsHooks {
   onEnded(turn: LiveTurn): Promise<void>;
   /** The server said no. Resolves to true when the store has the turn nevertheless, with how it failed. */
   onRefused(turn: LiveTurn): Promise<boolean>;
+  /** The page follows it no more, though it goes on. */
+  onLetGo(turn: LiveTurn): void;
   /** The model that a new turn asks. */
   findModel(): Promise<string>;
   /** The turn that goes on in a conversation, when its stream hasn't named it yet. */
   findTurn(conversationId: string): Promise<string | null>;
 }
+
+/** A browser allows six connections to one server: one is for live updates, and stopping an answer needs one too. */
+const MOST_STREAMS = 3;
 
 interface Running {
   turn: LiveTurn;
@@ -128,18 +134,21 @@ export class LiveTurns {
     if (!running || running.turn.isStopping || running.turn.phase === "refused") return;
     this.#change(conversationId, { isStopping: true });
     this.#showNow(conversationId);
-    void this.#sendStop(running.turn.state.turnId, conversationId);
+    void this.#sendStop(conversationId);
   }
 
-  /** Tells the server; while it can't be reached, for as long as the turn goes on here. */
-  async #sendStop(known: string | null, conversationId: string): Promise<void> {
-    for (let attempt = 0; this.#running.get(conversationId)?.turn.isStopping; attempt++) {
+  /** Tells the server; while it can't be reached or hasn't taken the turn in, for as long as the turn goes on here. */
+  async #sendStop(conversationId: string): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      const turn = this.#running.get(conversationId)?.turn;
+      if (!turn?.isStopping) return;
       try {
-        const source = this.#running.get(conversationId)?.turn;
-        const continued = source?.kind === "continue" ? source.sourceTurnId : null;
-        const turnId = known ?? continued ?? (await this.#hooks.findTurn(conversationId));
-        if (turnId !== null) await stopTurn(turnId); // else it is sent as soon as the stream names the turn
-        return;
+        // The stream of a turn that waits for the engine hasn't named it yet.
+        const turnId = turn.state.turnId ?? (await this.#hooks.findTurn(conversationId));
+        if (turnId !== null) {
+          await stopTurn(turnId);
+          return;
+        }
       } catch (error) {
         if (!(error instanceof Problem) || !mayPass(error)) return this.#change(conversationId, { isStopping: false });
       }
@@ -152,6 +161,7 @@ export class LiveTurns {
     const abort = new AbortController();
     this.#running.set(conversationId, { turn, abort });
     this.#showNow(conversationId);
+    this.#keepFew();
     void this.#toItsEnd(turn, abort.signal);
   }
 
@@ -199,7 +209,18 @@ export class LiveTurns {
     if (state.messageId !== null) this.#keys.set(state.messageId, running.turn.key);
     if (!isAccepted) return;
     this.#hooks.onAccepted(running.turn);
-    if (running.turn.isStopping) void this.#sendStop(state.turnId, conversationId);
+  }
+
+  /** The oldest first; one that a person looks at, or that the server may not have yet, is kept. */
+  #keepFew(): void {
+    const streaming = [...this.#running.values()].map(({ turn }) => turn).filter(({ phase }) => phase !== "refused");
+    const hidden = streaming.filter(
+      ({ conversationId, phase, isStopping }) => phase === "streaming" && !isStopping && !this.#listeners.has(conversationId),
+    );
+    for (const turn of hidden.slice(0, Math.max(0, streaming.length - MOST_STREAMS))) {
+      this.dismiss(turn.conversationId);
+      this.#hooks.onLetGo(turn);
+    }
   }
 
   async #fail(conversationId: string, problem: Problem): Promise<void> {

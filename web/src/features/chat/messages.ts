@@ -2,30 +2,26 @@
 
 import { type QueryClient, useQuery } from "@tanstack/react-query";
 import { getConversation, listMessages, Problem, showBranch } from "../../protocol/client";
-import { emptyThread, newestLeafBelow, settledPart, shownPath, type Thread } from "./thread";
+import type { ActivityEvent } from "../../protocol/wire";
+import { doubtTurn, emptyThread, isKnown, newestLeafBelow, settledPart, shownPath, type Thread } from "./thread";
 
-const keyOf = (conversationId: string) => ["messages", conversationId] as const;
+const MESSAGES = "messages";
+const keyOf = (conversationId: string) => [MESSAGES, conversationId] as const;
 
 const isGrowing = ({ messages, leafId }: Thread): boolean => messages.find(({ id }) => id === leafId)?.status === "streaming";
 
-async function readThread(
-  client: QueryClient,
-  conversationId: string,
-  turnId: string | null = null,
-  signal?: AbortSignal,
-): Promise<Thread> {
-  const known = client.getQueryData<Thread>(keyOf(conversationId)) ?? emptyThread;
-  const settled = settledPart(known.messages, turnId);
+async function readThread(client: QueryClient, conversationId: string, signal?: AbortSignal): Promise<Thread> {
+  const settled = settledPart(client.getQueryData<Thread>(keyOf(conversationId)) ?? emptyThread);
   // The leaf first: whatever it is, the messages read afterwards have it.
   const { active_leaf: leafId } = await getConversation(conversationId, signal);
   const news = await listMessages(conversationId, settled.at(-1)?.seq ?? 0, signal);
-  return { messages: [...settled, ...news], leafId };
+  return { messages: [...settled, ...news], leafId, doubtedFrom: null };
 }
 
 export function useThread(client: QueryClient, conversationId: string, isLive: boolean) {
   return useQuery({
     queryKey: keyOf(conversationId),
-    queryFn: ({ signal }) => readThread(client, conversationId, null, signal),
+    queryFn: ({ signal }) => readThread(client, conversationId, signal),
     // Followed turns bring their own text; a turn that can't be followed is looked at now and then.
     refetchInterval: (query) => (!isLive && query.state.data && isGrowing(query.state.data) ? 3000 : false),
     enabled: !isLive,
@@ -38,9 +34,31 @@ export const startEmpty = (client: QueryClient, conversationId: string): unknown
 
 /** Reads back from the store what is new, and what this turn has changed. */
 export async function refreshMessages(client: QueryClient, conversationId: string, turnId: string | null = null): Promise<void> {
-  await client.cancelQueries({ queryKey: keyOf(conversationId) });
-  client.setQueryData(keyOf(conversationId), await readThread(client, conversationId, turnId));
+  const key = keyOf(conversationId);
+  await client.cancelQueries({ queryKey: key });
+  if (turnId !== null) client.setQueryData<Thread>(key, (thread) => thread && doubtTurn(thread, turnId));
+  client.setQueryData(key, await readThread(client, conversationId));
 }
+
+/** Takes in what has happened elsewhere: a conversation on the screen is read again at once, another when it is opened. */
+export function applyToThread(client: QueryClient, event: ActivityEvent): void {
+  const { conversation_id: conversationId, turn_id: turnId } = event;
+  const key = keyOf(conversationId);
+  const thread = client.getQueryData<Thread>(key);
+  if (thread && isKnown(thread, event)) return;
+  if (thread && turnId !== undefined) client.setQueryData<Thread>(key, doubtTurn(thread, turnId));
+  void client.invalidateQueries({ queryKey: key });
+}
+
+/** As after a gap: nothing that was read is certain. */
+export function doubtAllMessages(client: QueryClient): void {
+  client.setQueriesData<Thread>({ queryKey: [MESSAGES] }, (thread) => thread && { ...thread, doubtedFrom: 0 });
+  void client.invalidateQueries({ queryKey: [MESSAGES] });
+}
+
+/** What is shown of it goes away. */
+export const forgetMessages = (client: QueryClient, conversationId: string) =>
+  client.resetQueries({ queryKey: keyOf(conversationId) });
 
 const countMessages = (client: QueryClient, conversationId: string): number =>
   client.getQueryData<Thread>(keyOf(conversationId))?.messages.length ?? 0;

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Message } from "../../protocol/wire";
-import { newestLeafBelow, settledPart, shownPath } from "./thread";
+import { doubtTurn, emptyThread, isKnown, newestLeafBelow, settledPart, shownPath } from "./thread";
 
 function message(seq: number, parent: number | null, role: Message["role"], more: Partial<Message> = {}): Message {
   const parent_id = parent === null ? null : `m${parent}`;
@@ -40,7 +40,21 @@ test("choosing a branch shows its newest leaf", () => {
 });
 
 test("messages before the first that may change needn't be read again", () => {
-  expect(settledPart(messages, null)).toHaveLength(7);
-  expect(settledPart(messages, "t5")).toHaveLength(4);
-  expect(settledPart([...messages, message(8, 7, "assistant", { status: "streaming" })], null)).toHaveLength(7);
+  const thread = { ...emptyThread, messages };
+  expect(settledPart(thread)).toHaveLength(7);
+  expect(settledPart(doubtTurn(thread, "t5"))).toHaveLength(4);
+  expect(settledPart(doubtTurn(doubtTurn(thread, "t5"), "t7"))).toHaveLength(4);
+  expect(settledPart(doubtTurn(thread, "t9"))).toHaveLength(7);
+  expect(settledPart({ ...thread, messages: [...messages, message(8, 7, "assistant", { status: "streaming" })] })).toHaveLength(7);
+});
+
+test("an event that tells what is shown already changes nothing", () => {
+  const growing = { ...emptyThread, messages: [...messages, message(8, 7, "assistant", { status: "streaming" })] };
+  const ended = { type: "turn.ended", conversation_id: "c", turn_id: "t5", status: "complete" } as const;
+  expect(isKnown(growing, ended)).toBe(true);
+  expect(isKnown(growing, { ...ended, status: "stopped" })).toBe(false);
+  expect(isKnown(growing, { ...ended, turn_id: "t9" })).toBe(false);
+  expect(isKnown(growing, { ...ended, type: "turn.started", turn_id: "t8" })).toBe(true);
+  expect(isKnown(growing, { ...ended, type: "turn.started" })).toBe(false);
+  expect(isKnown(growing, { type: "conversation.updated", conversation_id: "c", title: "Named" })).toBe(false);
 });

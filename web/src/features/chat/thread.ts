@@ -1,12 +1,14 @@
 /** A conversation's messages as the tree they are, and the one path through it that is shown. Pure. */
 
-import type { Message } from "../../protocol/wire";
+import type { ActivityEvent, Message } from "../../protocol/wire";
 
 export interface Thread {
   /** Of all branches, by `seq`. */
   messages: readonly Message[];
   /** The end of the path that is shown; null shows nothing. */
   leafId: string | null;
+  /** The `seq` from which on the store may say something else by now; null: nothing has been heard of that. */
+  doubtedFrom: number | null;
 }
 
 export interface Placed {
@@ -15,12 +17,12 @@ export interface Placed {
   siblings: readonly string[];
 }
 
-export const emptyThread: Thread = { messages: [], leafId: null };
+export const emptyThread: Thread = { messages: [], leafId: null, doubtedFrom: null };
 
 /** What tools said, and a system's words, are not shown as messages. */
 const isShown = (message: Message): boolean => message.role === "user" || message.role === "assistant";
 
-export function shownPath({ messages, leafId }: Thread): Placed[] {
+export function shownPath({ messages, leafId }: Pick<Thread, "messages" | "leafId">): Placed[] {
   const byId = new Map(messages.map((message) => [message.id, message]));
   const byParent = new Map<string | null, string[]>();
   for (const { id, parent_id } of messages.filter(isShown)) {
@@ -53,10 +55,24 @@ export function newestLeafBelow(messages: readonly Message[], id: string): strin
   return leaf;
 }
 
-/** What needn't be read again: everything before the first message that grows, or that belongs to this turn. */
-export function settledPart(messages: readonly Message[], turnId: string | null): readonly Message[] {
+/** The same thread, not to be trusted from the first message of this turn on. */
+export function doubtTurn(thread: Thread, turnId: string): Thread {
+  const first = thread.messages.find((message) => message.turn_id === turnId);
+  if (!first) return thread; // it will be read as new
+  return { ...thread, doubtedFrom: Math.min(first.seq, thread.doubtedFrom ?? first.seq) };
+}
+
+/** What needn't be read again: everything before the first message that grows or is doubted. */
+export function settledPart({ messages, doubtedFrom }: Thread): readonly Message[] {
   const changing = messages.findIndex(
-    (message) => message.status === "streaming" || (turnId !== null && message.turn_id === turnId),
+    ({ status, seq }) => status === "streaming" || (doubtedFrom !== null && seq >= doubtedFrom),
   );
   return changing < 0 ? messages : messages.slice(0, changing);
+}
+
+/** Whether the thread has already what this event tells. */
+export function isKnown({ messages }: Thread, { type, turn_id, status }: ActivityEvent): boolean {
+  if (type === "conversation.created") return true;
+  const answer = messages.find((message) => message.turn_id === turn_id && message.role === "assistant");
+  return answer !== undefined && answer.status === (type === "turn.started" ? "streaming" : status);
 }

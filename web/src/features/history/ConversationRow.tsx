@@ -10,11 +10,13 @@ export const titleOf = (conversation: Conversation | undefined): string => conve
 interface ConversationRowProps {
   conversation: Conversation;
   isCurrent: boolean;
+  /** An answer is being written in it, here or on another device. */
+  isRunning: boolean;
   onChosen: () => void;
   onDelete: (conversation: Conversation) => void;
 }
 
-export const ConversationRow = memo(function ConversationRow({ conversation, isCurrent, onChosen, onDelete }: ConversationRowProps) {
+export const ConversationRow = memo(function ConversationRow({ conversation, isCurrent, isRunning, onChosen, onDelete }: ConversationRowProps) {
   const [isRenaming, setIsRenaming] = useState(false);
   const title = titleOf(conversation);
   const path = pathOf(conversation.id);
@@ -31,9 +33,10 @@ export const ConversationRow = memo(function ConversationRow({ conversation, isC
           navigate(path);
           onChosen();
         }}
-        className={`block min-w-0 flex-1 truncate rounded-lg py-2 pl-3 text-sm ${isCurrent ? "font-medium" : ""} ${conversation.title ? "" : "text-muted"}`}
+        className={`flex min-w-0 flex-1 items-center gap-2 rounded-lg py-2 pl-3 text-sm ${isCurrent ? "font-medium" : ""} ${conversation.title ? "" : "text-muted"}`}
       >
-        {title}
+        <span className="min-w-0 truncate">{title}</span>
+        {isRunning && <RunningMark />}
       </a>
       <Menu
         label={`Options for ${title}`}
@@ -46,6 +49,14 @@ export const ConversationRow = memo(function ConversationRow({ conversation, isC
     </li>
   );
 });
+
+function RunningMark() {
+  return (
+    <span role="img" aria-label="Answering" title="Answering" className="grid size-4 shrink-0 place-items-center">
+      <span className="size-2 animate-dot rounded-full bg-accent" />
+    </span>
+  );
+}
 
 function RenameRow({ conversation, onDone }: { conversation: Conversation; onDone: () => void }) {
   const rename = useRename();

@@ -5,7 +5,7 @@ import { Button, IconButton } from "../../ui/Button";
 import { Icon, Logo } from "../../ui/Icon";
 import { AccountBar } from "../session/AccountBar";
 import { ConversationRow } from "./ConversationRow";
-import { useConversations } from "./conversations";
+import { useConversations, useRunning } from "./conversations";
 import { DeleteDialog } from "./DeleteDialog";
 import { groupByTime } from "./groups";
 
@@ -59,6 +59,7 @@ interface HistoryProps {
 
 function History({ onChosen, onDelete }: HistoryProps) {
   const route = useRoute();
+  const running = useRunning();
   const { data, isError, isPending, refetch, hasNextPage, fetchNextPage, isFetchingNextPage } = useConversations();
   if (isPending) return null;
   if (isError && !data) {
@@ -84,6 +85,7 @@ function History({ onChosen, onDelete }: HistoryProps) {
                 key={conversation.id}
                 conversation={conversation}
                 isCurrent={conversation.id === current}
+                isRunning={running.has(conversation.id)}
                 onChosen={onChosen}
                 onDelete={onDelete}
               />

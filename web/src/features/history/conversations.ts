@@ -1,10 +1,12 @@
 /** The list of conversations: reading it page by page, renaming, deleting, and keeping the cache in step. */
 
-import { type InfiniteData, type QueryClient, useInfiniteQuery, useMutation, useQueryClient } from "@tanstack/react-query";
-import { deleteConversation, listConversations, renameConversation } from "../../protocol/client";
-import type { Conversation, Page } from "../../protocol/wire";
+import { type InfiniteData, type QueryClient, useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { deleteConversation, listConversations, listRunningTurns, renameConversation } from "../../protocol/client";
+import type { ActivityEvent, Conversation, Page } from "../../protocol/wire";
+import { applyToList, applyToRunning, type RunningTurn } from "../../stream/activity";
 
 const KEY = ["conversations"] as const;
+const RUNNING = ["running turns"] as const;
 type Pages = InfiniteData<Page<Conversation>, string | null>;
 
 export function useConversations() {
@@ -12,22 +14,51 @@ export function useConversations() {
     queryKey: KEY,
     queryFn: ({ pageParam, signal }) => listConversations(pageParam, signal),
     initialPageParam: null as string | null,
-    getNextPageParam: (page) => (page.has_more ? (page.data.at(-1)?.id ?? null) : null),
+    // A page may have been emptied meanwhile.
+    getNextPageParam: (page, all) => (page.has_more ? (all.flatMap(({ data }) => data).at(-1)?.id ?? null) : null),
     select: (pages) => uniqueById(pages.pages.flatMap((page) => page.data)),
   });
 }
 
 /** Activity moves a conversation to the front, so it may be on two pages that were read at different moments. */
 function uniqueById(conversations: Conversation[]): Conversation[] {
-  return [...new Map(conversations.toReversed().map((one) => [one.id, one])).values()].toReversed();
+  const seen = new Set<string>();
+  return conversations.filter(({ id }) => !seen.has(id) && seen.add(id));
 }
 
-export function rememberNewConversation(client: QueryClient, conversation: Conversation): void {
+/** Takes in what has happened, here or elsewhere. */
+export function applyToConversations(client: QueryClient, event: ActivityEvent): void {
   client.setQueryData<Pages>(KEY, (pages) => {
-    const [first, ...rest] = pages?.pages ?? [];
-    if (!pages || !first) return pages;
-    return { ...pages, pages: [{ ...first, data: [conversation, ...first.data] }, ...rest] };
+    if (!pages) return pages;
+    const changed = applyToList(pages.pages.map(({ data }) => data), event, Date.now() / 1000);
+    return { ...pages, pages: pages.pages.map((page, index) => ({ ...page, data: [...(changed[index] ?? [])] })) };
   });
+  refetchIfFetching(client, KEY);
+}
+
+/** The ids of the conversations in which an answer is being written, on whichever device. */
+export function useRunning(): ReadonlySet<string> {
+  const { data } = useQuery({ queryKey: RUNNING, queryFn: ({ signal }) => readRunning(signal), select: conversationsOf });
+  return data ?? NONE;
+}
+
+const NONE: ReadonlySet<string> = new Set();
+const conversationsOf = (running: readonly RunningTurn[]): ReadonlySet<string> =>
+  new Set(running.map(({ conversation_id }) => conversation_id));
+
+async function readRunning(signal: AbortSignal): Promise<readonly RunningTurn[]> {
+  const { data } = await listRunningTurns(signal);
+  return data.map(({ id, conversation_id }) => ({ id, conversation_id }));
+}
+
+export function applyToRunningTurns(client: QueryClient, event: ActivityEvent): void {
+  client.setQueryData<readonly RunningTurn[]>(RUNNING, (running) => running && applyToRunning(running, event));
+  refetchIfFetching(client, RUNNING);
+}
+
+/** What is on its way may have been read before the change that was just taken in. */
+function refetchIfFetching(client: QueryClient, queryKey: readonly string[]): void {
+  if (client.isFetching({ queryKey }) > 0) void client.invalidateQueries({ queryKey });
 }
 
 function changeConversations(client: QueryClient, change: (conversation: Conversation) => Conversation | null): void {
@@ -40,22 +71,7 @@ function changeConversations(client: QueryClient, change: (conversation: Convers
 
 export const refreshConversations = (client: QueryClient) => client.invalidateQueries({ queryKey: KEY });
 
-const TITLE_LOOKS_MS = [1500, 4000, 9000, 20_000];
-
-/** A title is written after the first answer; we look for it a few times. */
-export async function awaitTitle(client: QueryClient, conversationId: string): Promise<void> {
-  for (const delay of TITLE_LOOKS_MS) {
-    await refreshConversations(client);
-    const found = findConversation(client, conversationId);
-    if (!found || found.title !== null) return;
-    await new Promise((resolve) => setTimeout(resolve, delay));
-  }
-  await refreshConversations(client);
-}
-
-export function findConversation(client: QueryClient, id: string): Conversation | undefined {
-  return client.getQueryData<Pages>(KEY)?.pages.flatMap((page) => page.data).find((one) => one.id === id);
-}
+export const refreshRunningTurns = (client: QueryClient) => client.invalidateQueries({ queryKey: RUNNING });
 
 export function useRename() {
   const client = useQueryClient();
@@ -66,9 +82,16 @@ export function useRename() {
   });
 }
 
+const DELETION = ["delete"] as const;
+
+/** Whether this page is deleting this conversation, and so will see to what it shows by itself. */
+export const isBeingDeleted = (client: QueryClient, conversationId: string): boolean =>
+  client.isMutating({ mutationKey: DELETION, predicate: ({ state }) => state.variables === conversationId }) > 0;
+
 export function useDelete() {
   const client = useQueryClient();
   return useMutation({
+    mutationKey: DELETION,
     mutationFn: (id: string) => deleteConversation(id),
     onSuccess: (_, id) => {
       changeConversations(client, (one) => (one.id === id ? null : one));

@@ -1,0 +1,82 @@
+/** What the events of `GET /v1/events` change in the lists that the page shows. Pure. */
+
+import type { ActivityEvent, Conversation, Turn } from "../protocol/wire";
+import type { SseEvent } from "./sse";
+
+/** A turn that goes on, on whichever device it was begun. */
+export type RunningTurn = Pick<Turn, "id" | "conversation_id">;
+
+export type Activity = ActivityEvent | { type: "reset" };
+
+/** Reads one SSE event; null for anything that isn't ours to understand. */
+export function parseActivity({ data }: SseEvent): Activity | null {
+  let payload: unknown;
+  try {
+    payload = JSON.parse(data);
+  } catch {
+    return null;
+  }
+  if (typeof payload !== "object" || payload === null || !("type" in payload)) return null;
+  if (payload.type === "reset") return { type: "reset" };
+  return "conversation_id" in payload && typeof payload.conversation_id === "string" ? (payload as ActivityEvent) : null;
+}
+
+export function applyToRunning(running: readonly RunningTurn[], event: ActivityEvent): readonly RunningTurn[] {
+  switch (event.type) {
+    case "turn.started":
+      // It may be told twice, when another worker takes the turn over.
+      if (event.turn_id === undefined || running.some(({ id }) => id === event.turn_id)) return running;
+      return [...running, { id: event.turn_id, conversation_id: event.conversation_id }];
+    case "turn.ended":
+      return running.filter(({ id }) => id !== event.turn_id);
+    case "conversation.deleted":
+      return running.filter(({ conversation_id }) => conversation_id !== event.conversation_id);
+    default:
+      return running;
+  }
+}
+
+type Pages = readonly (readonly Conversation[])[];
+
+/** The list in the pages that it was read in, newest activity first. */
+export function applyToList(pages: Pages, event: ActivityEvent, nowS: number): Pages {
+  const known = pages.flat().find(({ id }) => id === event.conversation_id);
+  switch (event.type) {
+    case "conversation.created":
+      return known ? pages : toFront(pages, begun(event, nowS), nowS);
+    case "conversation.updated": {
+      const { title } = event;
+      if (!known || title === undefined) return pages;
+      return pages.map((page) => page.map((one) => (one.id === known.id ? { ...one, title } : one)));
+    }
+    case "conversation.deleted":
+      return known ? without(pages, known.id) : pages;
+    case "turn.started":
+      // The title it was accepted with; a later one may be known.
+      return toFront(pages, { ...(known ?? begun(event, nowS)), title: known?.title ?? event.title ?? null }, nowS);
+    case "turn.ended":
+      return known ? toFront(pages, known, nowS) : pages;
+    default:
+      return pages; // of a newer server
+  }
+}
+
+/** What can be shown of a conversation that the list hasn't been read with. */
+const begun = ({ conversation_id, title }: ActivityEvent, nowS: number): Conversation => ({
+  id: conversation_id,
+  object: "conversation",
+  title: title ?? null,
+  created_at: nowS,
+  updated_at: nowS,
+  active_leaf: null,
+  metadata: {},
+});
+
+function toFront(pages: Pages, conversation: Conversation, nowS: number): Pages {
+  const [first = [], ...rest] = without(pages, conversation.id);
+  // This device's clock may be behind the server's.
+  const updated_at = Math.max(nowS, conversation.updated_at, first[0]?.updated_at ?? 0);
+  return [[{ ...conversation, updated_at }, ...first], ...rest];
+}
+
+const without = (pages: Pages, id: string): Pages => pages.map((page) => page.filter((one) => one.id !== id));
