@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from triplane.domain.completion import Flow
-from triplane.domain.errors import Overloaded
+from triplane.domain.errors import Overloaded, TriplaneError
 from triplane.inference.fair_queue import FairQueue
 
 LEAST_RETRY_AFTER_S = 1.0
@@ -30,50 +30,59 @@ class Slot:
     """Permission to use the route's engines. `release` it in every case; twice is harmless."""
 
     def __init__(self, admission: "Admission", flow: Flow, expected_tokens: float, waited_s: float) -> None:
+        self.flow = flow
+        self.expected_tokens = expected_tokens
         self.waited_s = waited_s
+        self.since = admission.now()
         self._admission: Admission | None = admission
-        self._flow = flow
-        self._expected = expected_tokens
-        self._since = admission.now()
 
     def release(self, tokens: float | None = None) -> None:
-        """The engine is free again; `tokens` is what it computed, if it got that far."""
+        """The engine is free again; `tokens` is what it computed, None if it wasn't asked."""
         admission, self._admission = self._admission, None
         if admission is not None:
-            held_s = None if tokens is None else admission.now() - self._since
-            admission.released(self._flow, (tokens or 0.0) - self._expected, held_s)
+            admission.take_back(self, tokens)
 
 
 class _Waiter:
-    """Someone in the queue. `admitted` ends when it has a slot, or with the reason why it gets none."""
+    """Someone in the queue. `admitted` ends with its slot, or with the reason why it gets none."""
 
-    def __init__(self, flow: Flow, expected_tokens: float) -> None:
+    def __init__(self, flow: Flow, expected_tokens: float, came_at: float) -> None:
         self.flow = flow
         self.expected_tokens = expected_tokens
-        self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.came_at = came_at
+        self.admitted: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
 
-    @property
-    def has_slot(self) -> bool:
+    def refuse(self, error: TriplaneError) -> None:
+        if not self.admitted.done():
+            self.admitted.set_exception(error)
+
+    def give_back(self) -> None:
+        """A slot that came too late is somebody else's."""
         done = self.admitted
-        return done.done() and not done.cancelled() and done.exception() is None
+        if done.done() and not done.cancelled() and done.exception() is None:
+            done.result().release()
 
 
 class Admission:
-    """`slots` None admits everybody. Belongs to one event loop. `now` in seconds."""
+    """`slots` tells how many there are now; None admits everybody. Belongs to one event loop.
+
+    `now` in seconds.
+    """
 
     def __init__(
         self,
-        slots: int | None,
+        slots: Callable[[], int | None],
         limits: QueueLimits,
         weights: Mapping[str, float],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.now = now
         self.held = 0
+        self._held_since = 0.0
         self._slots = slots
         self._limits = limits
         self._queue: FairQueue[_Waiter] = FairQueue(weights)
-        self._mean_held_s = 0.0
+        self._mean_held_s: float | None = None
 
     @property
     def waiting(self) -> int:
@@ -81,16 +90,15 @@ class Admission:
 
     @property
     def slots(self) -> int | None:
-        return self._slots
+        return self._slots()
 
-    def resize(self, slots: int | None) -> None:
-        """Replicas went or came back."""
-        self._slots = slots
-        self._admit()
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        """The plans weigh this from now on."""
+        self._queue.reweigh(weights)
 
     def predicted_wait_s(self, flow: Flow) -> float:
         """How long a request of this flow would wait for a slot, if it came now."""
-        if self._is_free():
+        if self._has_free_slot() and not len(self._queue):
             return 0.0
         return self._wait_behind(self._queue.ahead_of(flow.plan, _user(flow)))
 
@@ -99,46 +107,54 @@ class Admission:
 
         Who is cancelled while it waits leaves the queue.
         """
-        if self._is_free():
-            self._hold(flow, expected_tokens)
-            return Slot(self, flow, expected_tokens, 0.0)
-        self._require_room(flow)
-        came_at = self.now()
-        waiter = _Waiter(flow, expected_tokens)
+        if not self._has_free_slot() or len(self._queue):
+            self._require_room(flow)
+        waiter = _Waiter(flow, expected_tokens, self.now())
         self._queue.push(flow.plan, _user(flow), waiter)
+        self.admit()
+        if waiter.admitted.done():
+            return waiter.admitted.result()
         try:
             async with asyncio.timeout(self._limits.max_wait_s):
-                await waiter.admitted
+                return await waiter.admitted
         except BaseException as error:
-            if waiter.has_slot:
-                self.released(flow, -expected_tokens, None)
             self._queue.remove(flow.plan, _user(flow), waiter)
+            waiter.give_back()
             if isinstance(error, TimeoutError):
                 raise self._overloaded(flow) from error
             raise
-        return Slot(self, flow, expected_tokens, self.now() - came_at)
 
-    def released(self, flow: Flow, correction: float, held_s: float | None) -> None:
-        """A slot came back. `correction`: tokens that were computed beyond those expected."""
-        if held_s is not None:
-            self._mean_held_s += (held_s - self._mean_held_s) * (RECENT if self._mean_held_s else 1.0)
-        self._queue.charge(flow.plan, _user(flow), correction)
-        self.held -= 1
-        self._admit()
-
-    def _is_free(self) -> bool:
-        return self._slots is None or (self.held < self._slots and not len(self._queue))
-
-    def _hold(self, flow: Flow, expected_tokens: float) -> None:
-        self.held += 1
-        self._queue.charge(flow.plan, _user(flow), expected_tokens)
-
-    def _admit(self) -> None:
-        while (self._slots is None or self.held < self._slots) and (next_one := self._queue.pop()):
-            waiter = next_one[2]
+    def admit(self) -> None:
+        """Let in whoever there is a slot for. Call it when slots may have come."""
+        while self._has_free_slot() and (waiter := self._queue.pop()):
             if not waiter.admitted.done():
-                self._hold(waiter.flow, waiter.expected_tokens)
-                waiter.admitted.set_result(None)
+                waiter.admitted.set_result(self._hold(waiter))
+
+    def turn_away(self, error: TriplaneError) -> None:
+        """Nobody will get a slot soon: tell everyone who waits."""
+        while waiter := self._queue.pop():
+            waiter.refuse(error)
+
+    def take_back(self, slot: Slot, tokens: float | None) -> None:
+        """A slot was released. `tokens`: what was computed, instead of what was expected."""
+        self.held -= 1
+        self._held_since = self._held_since - slot.since if self.held else 0.0
+        if tokens is not None:
+            held_s, mean_s = self.now() - slot.since, self._mean_held_s
+            self._mean_held_s = held_s if mean_s is None else mean_s + (held_s - mean_s) * RECENT
+        self._queue.charge(slot.flow.plan, _user(slot.flow), (tokens or 0.0) - slot.expected_tokens)
+        self.admit()
+
+    def _has_free_slot(self) -> bool:
+        slots = self._slots()
+        return slots is None or self.held < slots
+
+    def _hold(self, waiter: _Waiter) -> Slot:
+        slot = Slot(self, waiter.flow, waiter.expected_tokens, self.now() - waiter.came_at)
+        self.held += 1
+        self._held_since += slot.since
+        self._queue.charge(waiter.flow.plan, _user(waiter.flow), waiter.expected_tokens)
+        return slot
 
     def _require_room(self, flow: Flow) -> None:
         if self.predicted_wait_s(flow) > self._limits.max_wait_s:
@@ -148,8 +164,7 @@ class Admission:
         pushed_out = self._queue.push_out(flow.plan, _user(flow))
         if pushed_out is None:
             raise self._overloaded(flow)
-        if not pushed_out.admitted.done():
-            pushed_out.admitted.set_exception(self._overloaded(pushed_out.flow))
+        pushed_out.refuse(self._overloaded(pushed_out.flow))
 
     def _overloaded(self, flow: Flow) -> Overloaded:
         """Ask again when the wait will be one that is allowed: no sooner than a slot comes free."""
@@ -158,7 +173,13 @@ class Admission:
         return Overloaded("All engines are busy. Try again a little later.", retry_after_s=again_s)
 
     def _wait_behind(self, ahead: int) -> float:
-        return (ahead + 1) * self._mean_held_s / (self._slots or 1)
+        return (ahead + 1) * self._usual_held_s() / (self._slots() or 1)
+
+    def _usual_held_s(self) -> float:
+        """How long a slot is held; while none was released yet, at least as long as those were so far."""
+        if self._mean_held_s is not None:
+            return self._mean_held_s
+        return self.now() - self._held_since / self.held if self.held else 0.0
 
 
 def _user(flow: Flow) -> str:

@@ -53,7 +53,8 @@ class Attempt:
         self._prefill_usage = Usage()
         self._slot: Slot | None = None
         self._bill: EngineCall | None = None
-        replica.began()
+        self._is_closing = False
+        self._permit = replica.began()
 
     @property
     def usage(self) -> Usage:
@@ -125,22 +126,25 @@ class Attempt:
         if self._stream is not None:
             self._stream.abort(error)
         self.error = error
-        self._end(None, error)
+        self._end(None, None if self._is_closing else error)
         return error
 
-    def finish_prefill(self, usage: Usage) -> EngineCall:
-        """The prompt was read, without a stream: what it cost."""
+    def finish_prefill(self, usage: Usage) -> None:
+        """The prompt was read, without a stream, at this cost."""
         self._prefill_usage = usage
         self._end("stop", None)
-        return self.bill
 
     async def aclose(self) -> None:
-        """Stop the engine's work if it isn't finished. Twice is harmless."""
+        """Stop the engine's work if it isn't finished. Twice is harmless. A read that waits ends in an error,
+        which is no failure of the engine."""
+        self._is_closing = True
         if self._watch is not None:
             self._watch.stop()
-        if self._stream is not None:
-            await self._stream.aclose()
-        self._end(None, None)
+        try:
+            if self._stream is not None:
+                await self._stream.aclose()
+        finally:
+            self._end(None, None)
 
     def _note(self, event: EngineEvent) -> None:
         if isinstance(event, Delta | ToolCallDelta):
@@ -158,7 +162,7 @@ class Attempt:
         self._watch.has_token = True
         self._observer.first_token(now - self._asked_at)
         self.span.add_event("gen_ai.first_token")
-        self.replica.breaker.succeeded()
+        self._permit.answered()
 
     def _end(self, reason: FinishReason | None, error: TriplaneError | None) -> None:
         if self._bill is not None:
@@ -174,16 +178,18 @@ class Attempt:
         _close_span(self.span, bill.usage, reason, error)
 
     def _tell_breaker(self, reason: FinishReason | None, error: TriplaneError | None) -> None:
+        """An engine isn't to blame that it is busy, nor that the completion's whole time is over."""
         if isinstance(error, Overloaded):
             self.replica.busy(error.retry_after_s)
+            self._permit.left()
         elif isinstance(error, Refused):
-            self.replica.breaker.succeeded()
-        elif error is not None:
-            self.replica.breaker.failed()
+            self._permit.succeeded()
+        elif error is not None and self._now() < self._end_by:
+            self._permit.failed()
         elif reason is not None:
-            self.replica.breaker.succeeded()
+            self._permit.succeeded()
         else:
-            self.replica.breaker.left()
+            self._permit.left()
 
 
 def _close_span(span: Span, usage: Usage, reason: FinishReason | None, error: TriplaneError | None) -> None:

@@ -18,6 +18,7 @@ from triplane.domain.errors import (
     ContextTooLong,
     DependencyFailed,
     EngineUnavailable,
+    FirstTokenTimeout,
     ModelNotFound,
     Overloaded,
     TriplaneError,
@@ -25,6 +26,7 @@ from triplane.domain.errors import (
 from triplane.domain.money import EngineCall
 from triplane.inference.admission import Slot
 from triplane.inference.attempt import Attempt
+from triplane.inference.cascade import asked_how_sure
 from triplane.inference.engines.engine import Hints, KvTransfer, PrefillEngine
 from triplane.inference.fleet import Fleet, Pool
 from triplane.inference.observer import GatewayObserver
@@ -41,11 +43,18 @@ _tracer = trace.get_tracer("triplane.inference")
 class Attempts:
     """`routes` in the order in which they are tried. `calls` are those that have ended, `running` the other.
 
-    `asked_at` is when the completion was asked for, in the loop's time.
+    `asked_at` is when the completion was asked for, in the loop's time. The route `probed`, if any, is asked
+    how sure it is of its answer. `close` it in every case.
     """
 
     def __init__(
-        self, request: CompletionRequest, routes: Sequence[str], fleet: Fleet, observer: GatewayObserver
+        self,
+        request: CompletionRequest,
+        routes: Sequence[str],
+        fleet: Fleet,
+        observer: GatewayObserver,
+        *,
+        probed: str | None = None,
     ) -> None:
         self._now = asyncio.get_running_loop().time
         self.asked_at = self._now()
@@ -53,11 +62,13 @@ class Attempts:
         self.running: Attempt | None = None
         self._flow = request.flow
         self._model = request.model
-        self._fleet = fleet
         self._observer = observer
         plan = fleet.catalogue.plan(request.flow.plan)
         self._hints = Hints(priority=plan.priority)
         self._pools = [fleet.pool(name) for name in routes]
+        self._used = [*self._pools]
+        self._entered: Pool | None = None
+        self._probed_route = probed
         self._tried: list[Replica] = []
         self._retries = 0
         self._number = 0
@@ -65,12 +76,12 @@ class Attempts:
         longest_s = max((pool.route.timeouts.total_s for pool in self._pools), default=0.0)
         self._end_by = self.asked_at + longest_s
         for pool in self._pools:
-            pool.budget.request_came()
+            pool.users += 1
 
     @property
     def all_calls(self) -> list[EngineCall]:
         """Every call, the one that runs included as it stands."""
-        return [*self.calls, self.running.bill] if self.running else self.calls
+        return [*self.calls, self.running.bill] if self.running else [*self.calls]
 
     async def start(self, request: CompletionRequest) -> Attempt:
         """The next call, once an engine has taken it. Raises what stood in the way if none did."""
@@ -80,18 +91,60 @@ class Attempts:
                 slot = await self._enter(pool, request)
             except (Overloaded, EngineUnavailable) as error:
                 self._note_refusal(error)
-                self.pass_route()
+                self._pass_route(error)
                 continue
             try:
                 return await self._call(pool, slot, request)
             except (Busy, DependencyFailed, ContextTooLong, ModelNotFound) as error:
                 self._note_refusal(error)
-                if not await self.may_retry(error):
-                    self.pass_route(larger_than=pool if isinstance(error, ContextTooLong) else None)
+                await self._retry_or_pass_route(error)
         raise self._refusal or EngineUnavailable("No engine can serve this now. Try again a little later.")
 
-    async def may_retry(self, error: TriplaneError) -> bool:
-        """Whether the current route is to be asked again, after this failure of a call; its pause is over."""
+    async def start_after(self, error: TriplaneError, request: CompletionRequest) -> Attempt:
+        """The next call behind one that broke off: a retry, or the next route. Raises as `start` does."""
+        self._note_refusal(error)
+        if request.continue_final_message and not self._pools[0].route.can("continuation"):
+            self._pass_route(error)
+        else:
+            await self._retry_or_pass_route(error)
+        if request.continue_final_message:
+            self._pools = [pool for pool in self._pools if pool.route.can("continuation")]
+        return await self.start(request)
+
+    async def start_on_next_route(self, request: CompletionRequest) -> Attempt:
+        """A call behind one whose answer wasn't good enough. Raises as `start` does."""
+        self._pass_route(None)
+        return await self.start(request)
+
+    async def over(self) -> None:
+        """The running call is over: what it cost is kept."""
+        running = self.running
+        if running is None:
+            return
+        try:
+            await running.aclose()
+        finally:
+            if self.running is running:
+                self.running = None
+                self.calls.append(running.bill)
+
+    async def close(self) -> None:
+        """Nothing is called any more. Twice is harmless."""
+        try:
+            await self.over()
+        finally:
+            users, self._used = self._used, []
+            for pool in users:
+                pool.users -= 1
+
+    async def _retry_or_pass_route(self, error: TriplaneError) -> None:
+        if self._may_retry(error):
+            await self._pause()
+        else:
+            self._pass_route(error)
+
+    def _may_retry(self, error: TriplaneError) -> bool:
+        """Whether the current route is to be asked again, after this failure of a call; it is paid for."""
         pool = self._pools[0]
         if not isinstance(error, DependencyFailed | Overloaded) or not pool.has_available:
             return False
@@ -99,45 +152,44 @@ class Attempts:
             return False
         self._retries += 1
         self._observer.retried(self._model, pool.name, error.code)
-        if all(each in self._tried for each in pool.replicas if each.is_available):
-            await asyncio.sleep(backoff_s(self._retries))
         return True
 
-    def pass_route(self, larger_than: Pool | None = None) -> None:
+    async def _pause(self) -> None:
+        """Give replicas that were tried a moment; one that wasn't is asked at once."""
+        if all(each in self._tried for each in self._pools[0].replicas if each.is_available):
+            await asyncio.sleep(backoff_s(self._retries))
+
+    def _pass_route(self, error: TriplaneError | None) -> None:
         """Go on to the next route; to one with a larger context, if that is what lacked."""
-        passed = self._pools.pop(0)
+        passed = self._pools.pop(0).route
         self._tried.clear()
         self._retries = 0
-        if larger_than is not None:
-            self._pools = [
-                pool for pool in self._pools if pool.route.context_length > passed.route.context_length
-            ]
-        if self._pools and self._refusal is not None:
-            self._observer.retried(self._model, self._pools[0].name, self._refusal.code)
-
-    def keep_continuing(self) -> None:
-        """From now on only routes whose engines can go on with an answer."""
-        self._pools = [pool for pool in self._pools if pool.route.can("continuation")]
-
-    async def over(self) -> None:
-        """The running call is over: what it cost is kept."""
-        running, self.running = self.running, None
-        if running is not None:
-            await running.aclose()
-            self.calls.append(running.bill)
+        if isinstance(error, ContextTooLong):
+            self._pools = [pool for pool in self._pools if pool.route.context_length > passed.context_length]
+        if self._pools and error is not None:
+            self._observer.retried(self._model, self._pools[0].name, error.code)
 
     def _note_refusal(self, error: TriplaneError) -> None:
-        """What is told in the end: that it is worth waiting, if any route said so; else the last word."""
-        if not isinstance(self._refusal, Busy):
+        """What is told in the end: the shortest wait, if a route said how long; that trying again may help,
+        if one has failed; that the request can't be served as it is, only if all said so."""
+        noted = self._refusal
+        if isinstance(noted, Busy) and isinstance(error, Busy):
+            self._refusal = min(noted, error, key=lambda each: each.retry_after_s)
+        elif noted is None or _hope(error) >= _hope(noted):
             self._refusal = error
 
     async def _enter(self, pool: Pool, request: CompletionRequest) -> Slot:
         """A slot of this route. Raises Overloaded and EngineUnavailable: it is full, or down."""
+        if pool is not self._entered:
+            self._entered = pool
+            pool.budget.request_came()
         if not pool.has_available:
-            raise _unavailable(pool)
-        pool.count_slots()
+            raise pool.unavailable()
         try:
-            slot = await pool.admission.enter(self._flow, _expected_tokens(request))
+            async with asyncio.timeout_at(self._end_by):
+                slot = await pool.admission.enter(self._flow, _expected_tokens(request))
+        except TimeoutError as error:
+            raise EngineUnavailable("No engine was free in the time that an answer may take.") from error
         except Overloaded:
             self._observer.shed(pool.name, self._flow.plan)
             raise
@@ -145,12 +197,14 @@ class Attempts:
         return slot
 
     async def _call(self, pool: Pool, slot: Slot, request: CompletionRequest) -> Attempt:
+        if pool.name == self._probed_route:
+            request = asked_how_sure(request)
         try:
+            kv_transfer = await self._prefill(pool, request)
             replica = choose_replica(pool.replicas, self._flow.affinity, self._tried)
             if replica is None:
-                raise _unavailable(pool)
+                raise pool.unavailable()
             self._tried.append(replica)
-            kv_transfer = await self._prefill(pool, request)
             attempt = self._begin(pool, replica, request, is_prefilled=kv_transfer is not None)
             attempt.hold(slot)
         except BaseException:
@@ -167,7 +221,7 @@ class Attempts:
 
     async def _prefill(self, pool: Pool, request: CompletionRequest) -> KvTransfer | None:
         """Have the prefill pool read the prompt. None: the decoding engine has to read it itself."""
-        replica = choose_replica(pool.prefill, None) if pool.prefill else None
+        replica = choose_replica(pool.prefill, None) if pool.prefill and pool.has_available else None
         if replica is None or not isinstance(replica.engine, PrefillEngine):
             return None
         attempt = self._begin(pool, replica, request)
@@ -175,16 +229,19 @@ class Attempts:
             async with asyncio.timeout_at(min(self._now() + pool.route.timeouts.first_token_s, self._end_by)):
                 headers = _trace_headers(attempt.span)
                 kv_transfer, usage = await replica.engine.prefill(request, headers, self._hints)
-        except (TimeoutError, DependencyFailed, Overloaded) as error:
-            late = EngineUnavailable("The prompt wasn't read in time.")
-            attempt.fail(error if isinstance(error, TriplaneError) else late)
-            self.calls.append(attempt.bill)
+            attempt.finish_prefill(usage)
+            return kv_transfer
+        except TimeoutError:
+            attempt.fail(FirstTokenTimeout("The prompt wasn't read in time."))
             return None
-        except BaseException:
+        except (DependencyFailed, Overloaded) as error:
+            attempt.fail(error)
+            return None
+        except TriplaneError as error:
+            raise attempt.fail(error) from None
+        finally:
             await attempt.aclose()
-            raise
-        self.calls.append(attempt.finish_prefill(usage))
-        return kv_transfer
+            self.calls.append(attempt.bill)
 
     def _begin(
         self, pool: Pool, replica: Replica, request: CompletionRequest, *, is_prefilled: bool = False
@@ -204,12 +261,9 @@ class Attempts:
         )
 
 
-def _unavailable(pool: Pool) -> TriplaneError:
-    """Busy for a known time, or down for an unknown one."""
-    waits = [each.busy_for_s for each in pool.replicas if each.busy_for_s > 0]
-    if waits and len(waits) == len(pool.replicas):
-        return Overloaded("The engine is busy. Try again a little later.", retry_after_s=min(waits))
-    return EngineUnavailable("No engine of this model can be reached now. Try again a little later.")
+def _hope(error: TriplaneError) -> int:
+    """How much sense it makes to send the same again."""
+    return 2 if isinstance(error, Busy) else 1 if error.retryable else 0
 
 
 def _expected_tokens(request: CompletionRequest) -> float:

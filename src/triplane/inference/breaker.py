@@ -19,11 +19,36 @@ class BreakerLimits(msgspec.Struct, frozen=True, kw_only=True):
 _USUAL = BreakerLimits()
 
 
+class Permit:
+    """One call that the breaker let pass. Say how it ended, once: `succeeded`, `failed` or `left`."""
+
+    def __init__(self, breaker: "Breaker", *, is_trial: bool) -> None:
+        self._breaker = breaker
+        self._is_trial = is_trial
+
+    def answered(self) -> None:
+        """The engine has begun to answer: a trial lets others pass now. How it ends still counts."""
+        if self._is_trial:
+            self._is_trial = False
+            self._breaker.passed_trial()
+
+    def succeeded(self) -> None:
+        self._breaker.succeeded(is_trial=self._is_trial)
+
+    def failed(self) -> None:
+        self._breaker.failed(is_trial=self._is_trial)
+
+    def left(self) -> None:
+        """The call ended without telling how the engine is, because its caller went away."""
+        if self._is_trial:
+            self._breaker.lost_trial()
+
+
 class Breaker:
-    """Ask `allows` before a call, tell `succeeded` or `failed` after it.
+    """Ask `allows` before a call, `begin` it, and tell its permit how it went.
 
     Open: nothing passes. When its time is over, or a probe found the engine well (`recovered`), it is half
-    open: one call at a time passes, and decides.
+    open: one call at a time passes, and decides. Calls that began before it opened decide nothing.
     """
 
     def __init__(self, now: Callable[[], float], limits: BreakerLimits = _USUAL) -> None:
@@ -44,29 +69,41 @@ class Breaker:
         state = self.state
         return state == "closed" or (state == "half_open" and not self._trying)
 
-    def began(self) -> None:
+    def begin(self) -> Permit:
         """A call that `allows` let pass begins."""
-        self._trying = self._trying or self.state == "half_open"
-
-    def succeeded(self) -> None:
-        self._failures = self._openings = 0
-        self._open_until = None
-        self._trying = False
-
-    def failed(self) -> None:
-        self._failures += 1
-        if self._trying or (self._open_until is None and self._failures >= self._limits.failures):
-            self._open()
-        self._trying = False
-
-    def left(self) -> None:
-        """The call ended without telling how the engine is, because its caller went away."""
-        self._trying = False
+        is_trial = self.state == "half_open" and not self._trying
+        self._trying = self._trying or is_trial
+        return Permit(self, is_trial=is_trial)
 
     def recovered(self) -> None:
         """A probe found the engine well: the next call may try."""
         if self._open_until is not None:
             self._open_until = min(self._open_until, self._now())
+
+    def passed_trial(self) -> None:
+        """Closed again, on probation: one failure opens it until a call has ended well."""
+        self._trying = False
+        self._open_until = None
+        self._failures = self._limits.failures - 1
+
+    def lost_trial(self) -> None:
+        """The trial told nothing: another call may try."""
+        self._trying = False
+
+    def succeeded(self, *, is_trial: bool) -> None:
+        if is_trial:
+            self.passed_trial()
+        if self._open_until is None:
+            self._failures = self._openings = 0
+
+    def failed(self, *, is_trial: bool) -> None:
+        if is_trial:
+            self._trying = False
+            self._open()
+        elif self._open_until is None:
+            self._failures += 1
+            if self._failures >= self._limits.failures:
+                self._open()
 
     def _open(self) -> None:
         wait_s = self._limits.open_s * 2.0**self._openings

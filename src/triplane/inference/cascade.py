@@ -22,6 +22,7 @@ class Probe:
     """Holds the first events of an answer back. `keep_logprobs`: the client has asked for them itself."""
 
     def __init__(self, cascade: Cascade, *, keep_logprobs: bool) -> None:
+        self.route = cascade.route
         self.held: list[EngineEvent] = []
         self._cascade = cascade
         self._keep_logprobs = keep_logprobs
@@ -29,12 +30,12 @@ class Probe:
 
     def judge(self, events: list[EngineEvent]) -> Verdict:
         """Take these events to those held. A call of a tool, or text without probabilities, isn't judged."""
+        self.held += [self.shown(event) for event in events]
         for event in events:
-            self.held.append(self.shown(event))
-            if isinstance(event, Delta) and event.logprobs:
-                self._logprobs += [float(token["logprob"]) for token in event.logprobs]
             if isinstance(event, ToolCallDelta) or (isinstance(event, Delta) and not event.logprobs):
                 return "show"
+            if isinstance(event, Delta) and event.logprobs:
+                self._logprobs += [float(token["logprob"]) for token in event.logprobs]
         is_over = any(isinstance(event, Finished) for event in events)
         if not is_over and len(self._logprobs) < self._cascade.probe_tokens:
             return "hold"

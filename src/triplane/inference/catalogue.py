@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,7 +18,7 @@ from triplane.domain.completion import ModelCard
 from triplane.domain.limits import DEFAULT_PLAN, Limits
 from triplane.domain.money import FREE, Price
 from triplane.inference.limit_policy import LimitPolicy, PlanLimits
-from triplane.inference.timeouts import Timeouts
+from triplane.inference.timeouts import Seconds, Timeouts
 
 EMBEDDED = "embedded"
 """In place of an address: the engine that `triplane serve` starts."""
@@ -28,7 +29,6 @@ Ability = Literal["tools", "vision", "json_schema", "continuation", "logprobs"]
 _CONTINUES: frozenset[EngineKind] = frozenset({"llama_cpp", "vllm", "sglang", "anthropic_http"})
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=120)]
 
 
@@ -98,7 +98,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     over_wait_s: Annotated[float, msgspec.Meta(ge=0)]
-    tools: Literal[True, False] = True
+    tools: bool = True
     context_tokens: Positive | None = None
     model: Name | None = None
 
@@ -204,7 +204,7 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
         for url in (*route.urls, *route.prefill_urls):
             if url == EMBEDDED and route.engine == "llama_cpp":
                 continue
-            if not url.startswith(("http://", "https://")):
+            if not _is_address(url):
                 yield f"routes.{name}: {url!r} is no http:// or https:// address"
         if len(set(route.urls)) < len(route.urls):
             yield f"routes.{name}.urls names an address twice"
@@ -214,6 +214,14 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
             yield f"routes.{name}.prefill_urls: only vllm can hand a KV cache on"
     for name, model in catalogue.models.items():
         yield from _problems_of_model(name, model, catalogue)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _problems_of_model(name: str, model: Model, catalogue: Catalogue) -> Iterator[str]:

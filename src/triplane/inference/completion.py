@@ -4,9 +4,11 @@ While nothing was shown, a failed call is simply made again. After that the next
 word shown, where it can; what the client has seen is never repeated.
 """
 
+import asyncio
 import io
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 
@@ -14,8 +16,9 @@ from triplane.domain.completion import CompletionRequest, Message
 from triplane.domain.errors import TriplaneError
 from triplane.domain.events import Delta, EngineEvent, Failed, Finished, Started, ToolCallDelta, Usage
 from triplane.domain.money import EngineCall
+from triplane.inference.attempt import Attempt
 from triplane.inference.attempts import Attempts
-from triplane.inference.cascade import Probe, asked_how_sure
+from triplane.inference.cascade import Probe
 
 
 class RunningCompletion:
@@ -41,8 +44,11 @@ class RunningCompletion:
         self._strip: Callable[[EngineEvent], EngineEvent] | None = None
         self._shown = io.StringIO()
         self._shown_tokens = 0
+        self._deltas = 0
         self._has_called_tools = False
+        self._has_started = False
         self._ready: deque[EngineEvent] = deque()
+        self._starting: asyncio.Task[Attempt] | None = None
         self._is_over = False
         self._is_closed = False
 
@@ -63,10 +69,7 @@ class RunningCompletion:
 
     async def open(self) -> None:
         """Have an engine take the request. Raises what stood in the way if none did."""
-        request = asked_how_sure(self._request) if self._probe else self._request
-        attempt = await self._attempts.start(request)
-        started = Started(engine=attempt.replica.name, model=attempt.model, degraded=self.degraded)
-        self._ready.append(started)
+        self._begin(await self._attempts.start(self._request))
 
     def __aiter__(self) -> AsyncIterator[EngineEvent]:
         return self
@@ -87,11 +90,14 @@ class RunningCompletion:
         return events
 
     async def aclose(self) -> None:
-        if self._is_closed:
-            return
         self._is_closed = True
         self._ready.clear()
-        await self._attempts.over()
+        try:
+            if self._starting is not None:
+                self._starting.cancel()
+                await asyncio.wait((self._starting,))
+        finally:
+            await self._attempts.close()
 
     async def _fill(self) -> None:
         """Take what the engine sends next; a failure is survived, or becomes the last event."""
@@ -103,19 +109,35 @@ class RunningCompletion:
             events = await attempt.read()
         except TriplaneError as error:
             if not self._is_closed:
-                await self._survive(error)
+                await self._survive(attempt, error)
             return
         if self._is_closed:
             return
         if self._probe is not None:
-            events = await self._judged(events, self._probe)
+            events = await self._judged(attempt, events, self._probe)
         for event in events:
             self._show(event)
 
+    def _begin(self, attempt: Attempt) -> None:
+        """An engine took the request; who it is, is told once, when its answer may be shown."""
+        if self._probe is not None and attempt.pool.name != self._probe.route:
+            self._probe = None
+        if self._probe is None:
+            self._tell_started(attempt)
+
+    def _tell_started(self, attempt: Attempt) -> None:
+        if not self._has_started:
+            self._has_started = True
+            self._ready.append(
+                Started(engine=attempt.replica.name, model=attempt.model, degraded=self.degraded)
+            )
+
     def _show(self, event: EngineEvent) -> None:
+        if self._is_over:
+            return
         if isinstance(event, Delta):
             self._shown.write(event.text)
-            self._shown_tokens += 1
+            self._deltas += 1
             self._ready.append(self._strip(event) if self._strip else event)
         elif isinstance(event, Finished):
             self._is_over = True
@@ -124,7 +146,7 @@ class RunningCompletion:
             self._has_called_tools = self._has_called_tools or isinstance(event, ToolCallDelta)
             self._ready.append(event)
 
-    async def _judged(self, events: list[EngineEvent], probe: Probe) -> list[EngineEvent]:
+    async def _judged(self, attempt: Attempt, events: list[EngineEvent], probe: Probe) -> list[EngineEvent]:
         """What may be shown of a cheap route's answer. One that isn't sure is asked of the next route."""
         verdict = probe.judge(events)
         if verdict == "hold":
@@ -132,34 +154,44 @@ class RunningCompletion:
         self._probe = None
         if verdict == "show":
             self._strip = probe.shown
+            self._tell_started(attempt)
             return probe.held
         await self._attempts.over()
-        self._attempts.pass_route()
-        await self._go_on(self._request)
+        await self._go_on(attempt, self._attempts.start_on_next_route(self._request))
         return []
 
-    async def _survive(self, error: TriplaneError) -> None:
+    async def _survive(self, attempt: Attempt, error: TriplaneError) -> None:
         """The call broke off. Make it again, or have another engine go on; else this was the last event."""
-        self._probe = None
         await self._attempts.over()
+        if self._deltas:
+            self._shown_tokens += max(self._deltas, attempt.bill.usage.completion_tokens)
+            self._deltas = 0
         request = self._rest_of_request()
         if request is None or not error.retryable:
-            self._fail(error)
-            return
-        if not await self._attempts.may_retry(error):
-            self._attempts.pass_route()
-        if request.continue_final_message:
-            self._attempts.keep_continuing()
-        await self._go_on(request, because=error)
+            self._fail(attempt, error)
+        elif self._probe is not None:
+            self._probe = None
+            await self._go_on(attempt, self._attempts.start_on_next_route(request), because=error)
+        else:
+            await self._go_on(attempt, self._attempts.start_after(error, request), because=error)
 
-    async def _go_on(self, request: CompletionRequest, because: TriplaneError | None = None) -> None:
+    async def _go_on(
+        self, broken: Attempt, start: Coroutine[Any, Any, Attempt], because: TriplaneError | None = None
+    ) -> None:
+        """Have the next call begin. Closing, from another task, ends the wait for it."""
+        self._starting = asyncio.create_task(start)
         try:
-            await self._attempts.start(request)
+            attempt = await self._starting
         except TriplaneError as error:
-            self._fail(because or error)
-            return
-        if self._is_closed:
-            await self._attempts.over()
+            self._fail(broken, because or error)
+        except asyncio.CancelledError:
+            if not self._is_closed or _is_being_cancelled():
+                raise
+        else:
+            if not self._is_closed:
+                self._begin(attempt)
+        finally:
+            self._starting = None
 
     def _rest_of_request(self) -> CompletionRequest | None:
         """The request that goes on from what was shown; None if that can't be asked for."""
@@ -182,10 +214,16 @@ class RunningCompletion:
             continue_final_message=True,
         )
 
-    def _fail(self, error: TriplaneError) -> None:
+    def _fail(self, attempt: Attempt, error: TriplaneError) -> None:
         if self._is_closed:
             return
+        self._tell_started(attempt)
         self._is_over = True
         self._ready.append(
             Failed(code=error.code, message=error.message, retryable=error.retryable, usage=self.usage)
         )
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

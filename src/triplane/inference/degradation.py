@@ -13,17 +13,13 @@ def steps_for(ladder: Sequence[Step], predicted_wait_s: float) -> list[Step]:
     return [step for step in ladder if predicted_wait_s > step.over_wait_s]
 
 
-def names_of(step: Step) -> list[str]:
-    """What a step does, for the response and the metrics."""
-    names = [] if step.tools else ["tools_off"]
-    names += [f"context:{step.context_tokens}"] if step.context_tokens else []
-    return names + ([f"model:{step.model}"] if step.model else [])
-
-
 def without_offered_tools(request: CompletionRequest) -> CompletionRequest:
-    """Leave out tools that the model may use but need not. A conversation amid calls keeps them."""
+    """Leave out tools that the model may use but need not. A conversation amid calls keeps them.
+
+    The request itself if there is nothing to leave out.
+    """
     amid_calls = any(message.role == "tool" or message.tool_calls for message in request.messages)
-    if request.tool_choice not in (None, "auto") or amid_calls:
+    if not request.tools or request.tool_choice not in (None, "auto") or amid_calls:
         return request
     return msgspec.structs.replace(request, tools=None, tool_choice=None, parallel_tool_calls=None)
 
@@ -33,12 +29,13 @@ def with_less_history(
 ) -> CompletionRequest:
     """Keep the instructions, the newest question and what follows it, and as much before it as fits.
 
-    The cut lies before a user's message, so that no call loses its result.
+    The cut lies before a user's message, so that no call loses its result. `counts` are the tokens of each
+    message. The request itself if all of it fits.
     """
     messages = request.messages
     lead = next((i for i, m in enumerate(messages) if m.role not in ("system", "developer")), len(messages))
     questions = [i for i in range(lead, len(messages)) if messages[i].role == "user"]
-    if not questions:
+    if not questions or sum(counts) <= most_tokens:
         return request
     fixed = sum(counts[:lead])
     cut = next((i for i in questions if fixed + sum(counts[i:]) <= most_tokens), questions[-1])

@@ -1,9 +1,9 @@
 """Whose turn it is: a queue that is fair between plans by their weights, then between the users of a plan.
 
 Each plan and each user has a counter of the tokens it was served, divided by its weight; the one that had
-the least comes next. Who comes back after a pause starts at the least counter of those who wait, so that
-nobody saves up service. That is the virtual token counter of Sheng et al., "Fairness in Serving Large
-Language Models" (OSDI 2024), in two levels.
+the least comes next. Who comes back after a pause starts at the least counter of those who wait, or where
+the last one who was served had started, so that nobody saves up service. That is the virtual token counter
+of Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024), in two levels.
 """
 
 import math
@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+DEFAULT_PLAN = "default"
+"""The plan of those whose plan has no weight here."""
 REMEMBERED_USERS = 10_000
 """Users of a plan whose counters are kept while they have nothing waiting."""
 
@@ -29,9 +31,15 @@ class _Plan(Generic[T]):
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self.served = 0.0
+        self.level = 0.0
         self.count = 0
         self.waiting: dict[str, _User[T]] = {}
         self.idle: OrderedDict[str, _User[T]] = OrderedDict()
+
+    @property
+    def load(self) -> float:
+        """How many wait, for its weight."""
+        return self.count / self.weight
 
     def user(self, name: str) -> _User[T]:
         """The user, waiting or idle; a new one is idle."""
@@ -43,41 +51,53 @@ class _Plan(Generic[T]):
                 self.idle.popitem(last=False)
         return self.idle[name]
 
+    def longest(self) -> tuple[str, _User[T]]:
+        """The user who has most waiting."""
+        return max(self.waiting.items(), key=lambda named: len(named[1].waiting))
+
 
 class FairQueue(Generic[T]):
-    """`weights` are those of the plans; a plan without one weighs 1. Nothing in here waits or is bounded:
-    whoever pushes looks at `len` first."""
+    """`weights` are those of the plans; a plan without one is the default plan, which weighs 1 if it has
+    none. Nothing in here waits or is bounded: whoever pushes looks at `len` first."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
-        self._plans = {name: _Plan[T](weight) for name, weight in weights.items()}
+        self._plans: dict[str, _Plan[T]] = {}
         self._length = 0
+        self._level = 0.0
+        self.reweigh(weights)
 
     def __len__(self) -> int:
         return self._length
 
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        """The plans weigh this from now on. One that is gone weighs what it did, for those who still wait."""
+        for name, weight in {DEFAULT_PLAN: 1.0, **weights}.items():
+            self._plans.setdefault(name, _Plan(weight)).weight = weight
+
     def push(self, plan: str, user: str, item: T) -> None:
         group = self._plan(plan)
         if not group.count:
-            group.served = _lifted(group.served, (each.served for each in self._plans.values() if each.count))
+            waiting = (each.served for each in self._plans.values() if each.count)
+            group.served = _lifted(group.served, waiting, self._level)
         one = group.user(user)
         if not one.waiting:
-            one.served = _lifted(one.served, (each.served for each in group.waiting.values()))
+            one.served = _lifted(one.served, (each.served for each in group.waiting.values()), group.level)
             group.waiting[user] = group.idle.pop(user)
         one.waiting.append(item)
         group.count += 1
         self._length += 1
 
-    def pop(self) -> tuple[str, str, T] | None:
-        """The next item with its plan and user; None if nobody waits."""
-        group = min(
-            ((name, each) for name, each in self._plans.items() if each.count), key=_served, default=None
-        )
-        if group is None:
+    def pop(self) -> T | None:
+        """The next item; None if nobody waits. `charge` what it costs before the next one is taken."""
+        if not self._length:
             return None
-        user, one = min(group[1].waiting.items(), key=_served)
+        group = min((each for each in self._plans.values() if each.count), key=_served)
+        self._level = max(self._level, group.served)
+        user, one = min(group.waiting.items(), key=lambda named: named[1].served)
+        group.level = max(group.level, one.served)
         item = one.waiting.popleft()
-        self._took(group[1], user, one)
-        return group[0], user, item
+        self._took(group, user, one)
+        return item
 
     def charge(self, plan: str, user: str, tokens: float) -> None:
         """This user was served so many tokens; fewer than nothing gives back what was charged too much."""
@@ -111,28 +131,27 @@ class FairQueue(Generic[T]):
         return inside + outside
 
     def push_out(self, plan: str, user: str) -> T | None:
-        """Make room for an item of this user: the newest one of whoever has most waiting for its weight.
+        """Make room for an item of this user: the newest one of the longest user of the longest plan.
 
-        None if that is this user itself, or would be with one more: then nobody is to make room.
+        The room is shared as the engines are: by weight between the plans, equally inside a plan. None if
+        with one more this plan, and in it this user, would be the longest itself: nobody is to make room.
         """
-        longest, most = None, 0.0
-        for group in self._plans.values():
-            for name, one in group.waiting.items():
-                if len(one.waiting) / group.weight > most:
-                    longest, most = (group, name, one), len(one.waiting) / group.weight
         mine = self._plan(plan)
-        own = mine.waiting.get(user)
-        if longest is None or most <= ((len(own.waiting) if own else 0) + 1) / mine.weight:
+        longest = max(self._plans.values(), key=lambda each: each.load)
+        group = longest if longest.load > (mine.count + 1) / mine.weight else mine
+        if not group.count:
             return None
-        group, name, one = longest
+        name, one = group.longest()
+        if group is mine:
+            own = mine.waiting.get(user)
+            if len(one.waiting) <= (len(own.waiting) if own else 0) + 1:
+                return None
         item = one.waiting.pop()
         self._took(group, name, one)
         return item
 
     def _plan(self, name: str) -> _Plan[T]:
-        if name not in self._plans:
-            self._plans[name] = _Plan(1.0)
-        return self._plans[name]
+        return self._plans.get(name) or self._plans[DEFAULT_PLAN]
 
     def _took(self, group: _Plan[T], user: str, one: _User[T]) -> None:
         group.count -= 1
@@ -141,9 +160,9 @@ class FairQueue(Generic[T]):
             group.idle[user] = group.waiting.pop(user)
 
 
-def _served(named: tuple[str, "_Plan[T] | _User[T]"]) -> float:
-    return named[1].served
+def _served(plan: "_Plan[T]") -> float:
+    return plan.served
 
 
-def _lifted(served: float, of_those_who_wait: Iterable[float]) -> float:
-    return max(served, min(of_those_who_wait, default=served))
+def _lifted(served: float, of_those_who_wait: Iterable[float], level: float) -> float:
+    return max(served, min(of_those_who_wait, default=level))

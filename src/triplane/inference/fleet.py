@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from triplane.domain.errors import DependencyFailed
+from triplane.domain.errors import EngineUnavailable, Overloaded, TriplaneError
 from triplane.inference.admission import Admission, QueueLimits
 from triplane.inference.breaker import BreakerState
 from triplane.inference.catalogue import Catalogue, Route
@@ -14,7 +14,7 @@ from triplane.inference.replica import Replica
 from triplane.inference.retries import RetryBudget
 
 LOOK_EVERY_S = 1.0
-LOOK_S = 5.0
+LOOK_S = 2.0
 
 EngineBuilder = Callable[[str, Route, str], Engine]
 """Route name, route, address → the engine there, not connected yet."""
@@ -40,16 +40,20 @@ class RouteView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pool:
-    """A route at work. `admission` guards the slots of all its replicas together."""
+    """A route at work. `admission` guards the slots of all its replicas together.
+
+    `users` are the completions that may still call its engines, those that run included.
+    """
 
     def __init__(self, name: str, route: Route, weights: Mapping[str, float], build: EngineBuilder) -> None:
         self.name = name
         self.route = route
+        self.users = 0
         self.budget = RetryBudget()
         self.replicas = [Replica(build(name, route, url), route.slots) for url in route.urls]
         self.prefill = [Replica(build(name, route, url), None) for url in route.prefill_urls]
         limits = QueueLimits(queue=route.queue, max_wait_s=route.max_wait_s)
-        self.admission = Admission(self._slots(), limits, weights)
+        self.admission = Admission(self._slots, limits, weights)
 
     @property
     def all_replicas(self) -> Iterator[Replica]:
@@ -60,11 +64,22 @@ class Pool:
     def has_available(self) -> bool:
         return any(each.is_available for each in self.replicas)
 
-    def count_slots(self) -> None:
-        """The slots of the replicas that may be asked; of one that is left alone, what still runs there."""
-        slots = self._slots()
-        if slots != self.admission.slots:
-            self.admission.resize(slots)
+    def unavailable(self) -> TriplaneError:
+        """Why no replica may be asked: busy for a known time, or down for an unknown one."""
+        waits = [each.busy_for_s for each in self.replicas if each.breaker.allows() and each.busy_for_s > 0]
+        if waits:
+            return Overloaded("The engine is busy. Try again a little later.", retry_after_s=min(waits))
+        return EngineUnavailable("No engine of this model can be reached now. Try again a little later.")
+
+    def admit(self) -> None:
+        """Let in whoever waits, if replicas came back; if all went down, say so instead of waiting on."""
+        if not self.has_available and isinstance(error := self.unavailable(), EngineUnavailable):
+            self.admission.turn_away(error)
+        self.admission.admit()
+
+    async def close(self) -> None:
+        for replica in self.all_replicas:
+            await replica.engine.close()
 
     def view(self) -> RouteView:
         return RouteView(
@@ -86,6 +101,7 @@ class Pool:
         )
 
     def _slots(self) -> int | None:
+        """The slots of the replicas that may be asked; of one that is left alone, what still runs there."""
         if self.route.slots is None:
             return None
         return sum(each.usable_slots for each in self.replicas)
@@ -98,7 +114,7 @@ class Fleet:
         self.catalogue = catalogue
         self._build = build
         self._pools: dict[str, Pool] = {}
-        self._retired: list[Replica] = []
+        self._retired: list[Pool] = []
         self._take(catalogue)
 
     @property
@@ -112,11 +128,8 @@ class Fleet:
         """Serve by this catalogue from now on. A route that changed is a new one; running calls go on."""
         old = self._pools
         self._take(catalogue)
-        gone = [pool for name, pool in old.items() if self._pools.get(name) is not pool]
-        for pool in gone:
-            for replica in pool.all_replicas:
-                self._retired.append(replica)
-                await replica.retire()
+        self._retired += [pool for name, pool in old.items() if self._pools.get(name) is not pool]
+        await self._close_retired()
 
     async def watch(self) -> None:
         """Look at every replica about once a second, for as long as the process lives."""
@@ -125,22 +138,20 @@ class Fleet:
             await self.look()
 
     async def look(self) -> None:
-        """Loads, recoveries, slots, and retired replicas whose last call has ended."""
+        """Loads, recoveries, who waits for them, and retired routes that nobody uses any more."""
         replicas = [each for pool in self.pools for each in pool.all_replicas]
         await asyncio.gather(*(_look_at(each) for each in replicas))
         for pool in self.pools:
-            pool.count_slots()
-        for replica in self._retired:
-            await replica.close_if_retired()
-        self._retired = [each for each in self._retired if each.in_flight]
+            pool.admit()
+        await self._close_retired()
 
     async def check(self) -> None:
         """Whether every model can be served now, by one of its routes. Raises EngineUnavailable."""
         await asyncio.gather(*(self._check(name) for name in self.catalogue.models))
 
     async def close(self) -> None:
-        for replica in [*(each for pool in self.pools for each in pool.all_replicas), *self._retired]:
-            await replica.engine.close()
+        for pool in [*self.pools, *self._retired]:
+            await pool.close()
 
     def view(self) -> list[RouteView]:
         return [pool.view() for pool in self.pools]
@@ -148,24 +159,32 @@ class Fleet:
     def _take(self, catalogue: Catalogue) -> None:
         """The pools of this catalogue; a route that is as it was keeps its pool."""
         weights = {name: plan.weight for name, plan in catalogue.plans.items()}
-        same_plans = self._pools and catalogue.plans == self.catalogue.plans
         pools = {}
         for name, route in catalogue.routes.items():
             known = self._pools.get(name)
-            if known and known.route == route and same_plans:
-                pools[name] = known
-            else:
-                pools[name] = Pool(name, route, weights, self._build)
+            same = known if known and known.route == route else None
+            pools[name] = same or Pool(name, route, weights, self._build)
+        for pool in pools.values():
+            pool.admission.reweigh(weights)
         self.catalogue, self._pools = catalogue, pools
+
+    async def _close_retired(self) -> None:
+        unused = [each for each in self._retired if not each.users]
+        self._retired = [each for each in self._retired if each.users]
+        for pool in unused:
+            await pool.close()
 
     async def _check(self, model: str) -> None:
         """The first replica that is well will do."""
         names = dict.fromkeys(self.catalogue.models[model].route_names())
-        replicas = [each for name in names for each in self._pools[name].replicas]
-        for replica in replicas[:-1]:
-            if await _is_well(replica):
+        last: TriplaneError | None = None
+        for replica in [each for name in names for each in self._pools[name].replicas]:
+            try:
+                await replica.engine.check()
                 return
-        await replicas[-1].engine.check()
+            except TriplaneError as error:
+                last = error
+        raise EngineUnavailable(f"No engine of the model {model!r} is well.") from last
 
 
 async def _look_at(replica: Replica) -> None:
@@ -174,11 +193,3 @@ async def _look_at(replica: Replica) -> None:
             await replica.look()
     except TimeoutError:
         replica.load = None
-
-
-async def _is_well(replica: Replica) -> bool:
-    try:
-        await replica.engine.check()
-    except DependencyFailed:
-        return False
-    return True

@@ -16,12 +16,12 @@ from triplane.domain.completion import (
     Message,
     ModelCard,
 )
-from triplane.domain.errors import InvalidRequest, ModelNotFound
+from triplane.domain.errors import Busy, DependencyFailed, InvalidRequest, ModelNotFound
 from triplane.inference.attempts import Attempts
 from triplane.inference.cascade import Probe
-from triplane.inference.catalogue import Ability, Catalogue, Model
+from triplane.inference.catalogue import Ability, Catalogue, Model, Step
 from triplane.inference.completion import RunningCompletion
-from triplane.inference.degradation import names_of, steps_for, with_less_history, without_offered_tools
+from triplane.inference.degradation import steps_for, with_less_history, without_offered_tools
 from triplane.inference.engines.engine import Engine
 from triplane.inference.fleet import EngineBuilder, Fleet, RouteView
 from triplane.inference.observer import GatewayObserver, SilentObserver
@@ -43,14 +43,19 @@ class Gateway:
         Raises ModelNotFound, ContextTooLong, InvalidRequest, Overloaded, FirstTokenTimeout,
         EngineUnavailable, EngineFailed. What fails later, and can't be survived, arrives as `Failed`.
         """
+        request, degraded = await self._degrade(request)
         model = self._model(request.model)
-        request, model, degraded = await self._degrade(request, model)
         routes = self._able_routes(request, model)
-        attempts = Attempts(request, routes, self._fleet, self._observer)
-        completion = RunningCompletion(
-            request, attempts, probe=_probe(request, model, routes), degraded=degraded
+        probe = _probe(request, model, routes)
+        attempts = Attempts(
+            request, routes, self._fleet, self._observer, probed=probe.route if probe else None
         )
-        await completion.open()
+        completion = RunningCompletion(request, attempts, probe=probe, degraded=degraded)
+        try:
+            await completion.open()
+        except BaseException:
+            await completion.aclose()
+            raise
         return completion
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> list[int]:
@@ -109,30 +114,61 @@ class Gateway:
                 raise InvalidRequest(f"The model {request.model!r} can't {what}.", param=param)
         return routes
 
-    async def _degrade(
-        self, request: CompletionRequest, model: Model
-    ) -> tuple[CompletionRequest, Model, list[str]]:
-        """The request and model to serve, and what was left out because of the load."""
-        if not model.degrade:
-            return request, model, []
-        first = self._fleet.pool(order_routes(model, request.flow.affinity)[0])
-        wait_s = first.admission.predicted_wait_s(request.flow)
+    async def _degrade(self, request: CompletionRequest) -> tuple[CompletionRequest, list[str]]:
+        """The request to serve, and what was left out because of the load."""
+        asked = request.model
+        model = self._model(asked)
         degraded: list[str] = []
-        for step in steps_for(model.degrade, wait_s):
-            before = request
-            if not step.tools:
-                request = without_offered_tools(request)
-            if step.context_tokens:
-                counts = await self._counting_engine(model).count_tokens(request.messages)
-                request = with_less_history(request, counts, step.context_tokens)
-            if step.model:
-                request = msgspec.structs.replace(request, model=step.model)
-                model = self._model(step.model)
-            if request is not before:
-                degraded += names_of(step)
+        if model.degrade:
+            for step in steps_for(model.degrade, self._predicted_wait_s(request, model)):
+                request = await self._take_step(request, step, degraded)
         for name in degraded:
-            self._observer.degraded(request.model, name)
-        return request, model, degraded
+            self._observer.degraded(asked, name)
+        return request, degraded
+
+    def _predicted_wait_s(self, request: CompletionRequest, model: Model) -> float:
+        """At the first route that may be asked: one that is down is passed over at once."""
+        pools = [self._fleet.pool(name) for name in self._able_routes(request, model)]
+        first = next((pool for pool in pools if pool.has_available), None)
+        return first.admission.predicted_wait_s(request.flow) if first else 0.0
+
+    async def _take_step(
+        self, request: CompletionRequest, step: Step, degraded: list[str]
+    ) -> CompletionRequest:
+        """The request with less, and in `degraded` what is missing; what changes nothing isn't named."""
+        less = request
+        if not step.tools and (less := without_offered_tools(request)) is not request:
+            degraded.append("tools_off")
+        if step.context_tokens:
+            longer, less = less, await self._shortened(less, step.context_tokens)
+            if less is not longer:
+                degraded.append(f"context:{step.context_tokens}")
+        if step.model and await self._would_do(step.model, less):
+            less = msgspec.structs.replace(less, model=step.model)
+            degraded.append(f"model:{step.model}")
+        return less
+
+    async def _shortened(self, request: CompletionRequest, most_tokens: int) -> CompletionRequest:
+        """With less history; as it is, if no engine can count now."""
+        try:
+            counts = await self.count_tokens(request.model, request.messages)
+        except (Busy, DependencyFailed):
+            return request
+        return with_less_history(request, counts, most_tokens)
+
+    async def _would_do(self, name: str, request: CompletionRequest) -> bool:
+        """Whether another model can serve the request: it has the abilities, and the context."""
+        other = self._fleet.catalogue.models.get(name)
+        needs = [ability for ability, _, _ in _needs(request)]
+        able = (self._fleet.pool(each).route for each in (other.route_names() if other else ()))
+        longest = max((r.context_length for r in able if all(map(r.can, needs))), default=0)
+        if not longest or longest >= self._fleet.catalogue.card(request.model).context_length:
+            return longest > 0
+        try:
+            counts = await self.count_tokens(name, request.messages)
+        except (Busy, DependencyFailed):
+            return False
+        return sum(counts) + (request.sampling.max_tokens or 0) <= longest
 
 
 def _needs(request: CompletionRequest) -> Iterable[tuple[Ability, str, str]]:

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from triplane.domain.errors import EngineUnavailable
-from triplane.inference.breaker import Breaker
+from triplane.domain.errors import TriplaneError
+from triplane.inference.breaker import Breaker, Permit
 from triplane.inference.engines.engine import Engine, EngineLoad
 
 KV_FULL = 0.95
@@ -22,7 +22,6 @@ class Replica:
         self.load: EngineLoad | None = None
         self._now = now
         self._busy_until = 0.0
-        self._is_retired = False
 
     @property
     def name(self) -> str:
@@ -59,33 +58,23 @@ class Replica:
         is_full = load.kv_usage is not None and load.kv_usage > KV_FULL
         return requests + (self.slots or requests + 1 if is_full else 0)
 
-    def began(self) -> None:
-        self.breaker.began()
+    def began(self) -> Permit:
         self.in_flight += 1
+        return self.breaker.begin()
 
     def ended(self) -> None:
         self.in_flight -= 1
 
     def busy(self, for_s: float) -> None:
         """It asked to be left alone for a while; that is no failure."""
-        self.breaker.left()
         self._busy_until = max(self._busy_until, self._now() + for_s)
 
     async def look(self) -> None:
-        """Read its load; of one that has failed, see whether it is back. Raises nothing that it may say."""
+        """Read its load; of one that has failed, see whether it is back. Raises nothing."""
         try:
             if self.breaker.state != "closed":
                 await self.engine.check()
                 self.breaker.recovered()
             self.load = await self.engine.load()
-        except EngineUnavailable:
+        except TriplaneError:
             self.load = None
-
-    async def retire(self) -> None:
-        """It is in the catalogue no longer: closed now, or behind its last call."""
-        self._is_retired = True
-        await self.close_if_retired()
-
-    async def close_if_retired(self) -> None:
-        if self._is_retired and not self.in_flight:
-            await self.engine.close()

@@ -65,7 +65,7 @@ def _order_tier(tier: Tier, affinity: str | None, number: int) -> list[str]:
 
 
 def _weight(affinity: str, name: str) -> int:
-    return int.from_bytes(blake2b(name.encode(), key=affinity.encode()[:64], digest_size=8).digest(), "big")
+    return int.from_bytes(blake2b(f"{affinity}\n{name}".encode(), digest_size=8).digest(), "big")
 
 
 def _pressure(replica: Replica) -> float:

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 
 from triplane.domain.errors import FirstTokenTimeout, StreamStalled, TriplaneError
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -14,10 +17,10 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     it took.
     """
 
-    connect_s: float = 5.0
-    first_token_s: float = 180.0
-    inter_token_s: float = 60.0
-    total_s: float = 1800.0
+    connect_s: Seconds = 5.0
+    first_token_s: Seconds = 180.0
+    inter_token_s: Seconds = 60.0
+    total_s: Seconds = 1800.0
 
 
 class Watch:

@@ -78,6 +78,9 @@ class EngineOpener:
 
 
 def _replica_name(name: str, route: Route, url: str) -> str:
-    """The route's name; with the address behind it where the route has several."""
-    several = len(route.urls) + len(route.prefill_urls) > 1
-    return f"{name}@{urlsplit(url).netloc or url}" if several else name
+    """The route's name; with the address behind it where the route has several. No password gets into it."""
+    if len(route.urls) + len(route.prefill_urls) == 1:
+        return name
+    address = urlsplit(url)
+    host = address.netloc.rpartition("@")[2] + address.path.rstrip("/").removesuffix("/v1")
+    return f"{name}@{host or url}"
