@@ -23,7 +23,6 @@ from bench.gateway_load import (
     keep_asking,
     question,
     summary,
-    tokens_of,
 )
 from bench.slots_seen import SlotsSeen
 from triplane.inference.service.rpc.server import serving
@@ -129,9 +128,9 @@ def _shared(told: dict[str, list[Asked]]) -> Shared:
     within = {
         name: [each for each in one if begin <= each.ended_at <= end] for name, one in told.items()
     }
-    total = sum(tokens_of(one) for one in within.values())
+    computed = {name: sum(each.computed for each in one) for name, one in within.items()}
     return Shared(
-        share={name: tokens_of(one) / total for name, one in within.items()},
+        share={name: each / sum(computed.values()) for name, each in computed.items()},
         seen={name: summary(one) for name, one in within.items()},
     )
 

@@ -12,7 +12,7 @@ import msgspec
 
 from triplane.domain.completion import CompletionRequest, Flow, Message, Sampling
 from triplane.domain.errors import Busy, TriplaneError
-from triplane.domain.events import Delta, EngineEvent, Failed
+from triplane.domain.events import Delta, EngineEvent, Failed, Finished
 from triplane.domain.ids import new_id
 from triplane.domain.money import EngineCall
 
@@ -33,7 +33,7 @@ class CompletesRequests(Protocol):
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """One request. `asked_at` in the loop's time. `ttft_s` None: it got no token; `code` says why.
 
-    `ended_s` after `asked_at` it was answered, or refused.
+    `ended_s` after `asked_at` it was answered, or refused. `computed` are its tokens, the prompt's included.
     """
 
     plan: str
@@ -42,6 +42,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     ended_s: float
     ttft_s: float | None = None
     tokens: int = 0
+    computed: int = 0
     code: str = ""
     retry_after_s: float | None = None
 
@@ -74,7 +75,7 @@ def question(
 async def ask(gateway: CompletesRequests, request: CompletionRequest) -> Asked:
     """Ask once, and read the answer to its end."""
     now = asyncio.get_running_loop().time
-    asked_at, ttft_s, tokens, code = now(), None, 0, ""
+    asked_at, ttft_s, tokens, computed, code = now(), None, 0, 0, ""
     retry_after_s: float | None = None
     try:
         async with aclosing(await gateway.complete(request)) as completion:
@@ -82,6 +83,8 @@ async def ask(gateway: CompletesRequests, request: CompletionRequest) -> Asked:
                 if isinstance(event, Delta):
                     ttft_s = ttft_s or now() - asked_at
                     tokens += 1
+                elif isinstance(event, Finished):
+                    computed = event.usage.total_tokens
                 elif isinstance(event, Failed):
                     code = event.code
     except TriplaneError as error:
@@ -94,6 +97,7 @@ async def ask(gateway: CompletesRequests, request: CompletionRequest) -> Asked:
         ended_s=now() - asked_at,
         ttft_s=ttft_s,
         tokens=tokens,
+        computed=computed,
         code=code,
         retry_after_s=retry_after_s,
     )
@@ -190,10 +194,3 @@ def percentile(values: Sequence[float], percent: int) -> float:
     if len(values) < 2:
         return values[0] if values else 0.0
     return quantiles(values, n=100, method="inclusive")[percent - 1]
-
-
-def tokens_of(told: Sequence[Asked], *, plan: str | None = None, user: str | None = None) -> int:
-    """Tokens of those answered that are of this plan, and of this user."""
-    return sum(
-        each.tokens for each in told if plan in (None, each.plan) and user in (None, each.user)
-    )
