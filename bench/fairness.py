@@ -66,9 +66,7 @@ async def flood_beside_light(
     alone = await arrive(gateway, lambda: question(MODEL, plan="free", user="light"), light_per_s, for_s)
     async with asyncio.TaskGroup() as group:
         flood = group.create_task(
-            arrive(
-                gateway, lambda: question(MODEL, plan="free", user="heavy"), 5 * capacity_per_s, for_s + 1
-            )
+            arrive(gateway, lambda: question(MODEL, plan="free", user="heavy"), 5 * capacity_per_s, for_s + 1)
         )
         await asyncio.sleep(1.0)
         light = group.create_task(
@@ -125,9 +123,7 @@ def _shared(told: dict[str, list[Asked]]) -> Shared:
     """Only the time counts in which everybody still asks."""
     end = min(max(each.asked_at for each in one) for one in told.values())
     begin = max(min(each.ended_at for each in one if each.is_answered) for one in told.values())
-    within = {
-        name: [each for each in one if begin <= each.ended_at <= end] for name, one in told.items()
-    }
+    within = {name: [each for each in one if begin <= each.ended_at <= end] for name, one in told.items()}
     computed = {name: sum(each.computed for each in one) for name, one in within.items()}
     return Shared(
         share={name: each / sum(computed.values()) for name, each in computed.items()},
