@@ -1,6 +1,7 @@
 """The engines that the contract suite holds to the contract, and what each of them can't do.
 
-Without further word they are the embedded llama.cpp, and the same once more behind our own Messages face.
+Without further word they are the embedded llama.cpp, the same once more behind our own Messages face, and a
+simulated engine by vLLM's wire, once more with the gateway behind gRPC.
 TRIPLANE_TEST_ENGINE_URL (ends in `/v1`) puts an engine at any address in their place; `scripts/test-engine`
 sets it and what belongs to it: TRIPLANE_TEST_ENGINE_MODEL, _KIND, _API_KEY, _CONTEXT, _LACKS.
 """
@@ -16,6 +17,7 @@ import pytest_asyncio
 from engine_fixture import EngineServer
 from gateways import gateway_of
 from messages_server import serving_messages
+from simulated_engines import card_of, running_simulated_engines
 from triplane.domain.completion import CompletionRequest, ModelCard
 from triplane.domain.errors import UnsupportedParameter
 from triplane.inference.engines.anthropic_http import AnthropicEngine
@@ -39,7 +41,9 @@ REFUSES = {
     "anthropic_http": frozenset({"seed", "logprobs", "json_object"}),
 }
 DEFAULT_CONTEXT = 8192
-ENGINES = ["address"] if "TRIPLANE_TEST_ENGINE_URL" in os.environ else ["embedded", "embedded-messages"]
+EMBEDDED = ["embedded", "embedded-messages"]
+SIMULATED = ["simulated", "simulated-grpc"]
+ENGINES = ["address"] if "TRIPLANE_TEST_ENGINE_URL" in os.environ else EMBEDDED + SIMULATED
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class EngineUnderTest:
     lacks: frozenset[str]
     refused: frozenset[str]
     knows_context: bool
+    over_grpc: bool = False
 
     @property
     def card(self) -> ModelCard:
@@ -79,6 +84,13 @@ async def under_test(request: pytest.FixtureRequest) -> AsyncIterator[EngineUnde
         tested = _at_the_address()
         yield tested
         await tested.engine.close()
+        return
+    if request.param in SIMULATED:
+        over_grpc = request.param == "simulated-grpc"
+        async with running_simulated_engines(1, model="smollm2") as [simulated]:
+            vllm = VllmEngine(simulated.url, card_of(simulated, supports_continuation=True))
+            yield EngineUnderTest(vllm, frozenset(), frozenset(), knows_context=True, over_grpc=over_grpc)
+            await vllm.close()
         return
     async with _embedded(request.getfixturevalue("engine_server")) as engine:
         if request.param == "embedded":

@@ -18,6 +18,7 @@ import msgspec
 
 from triplane.domain.completion import ModelCard
 from triplane.inference.engines.openai_http import OpenAIEngine
+from triplane.inference.simulated_engine.answering import RequestRecord
 from triplane.inference.simulated_engine.engine import Simulation
 from triplane.inference.simulated_engine.faults import Fault, FaultPlan
 from triplane.inference.simulated_engine.options import EngineOptions
@@ -82,9 +83,9 @@ def _said(process: "subprocess.Popen[str]") -> dict[str, str]:
     return said
 
 
-def card_of(server: SimulatedEngineServer) -> ModelCard:
+def card_of(server: SimulatedEngineServer, **abilities: bool) -> ModelCard:
     engine = server.engine
-    return ModelCard(id=engine.model_id, context_length=engine.max_model_len, owned_by="test")
+    return ModelCard(id=engine.model_id, context_length=engine.max_model_len, owned_by="test", **abilities)
 
 
 def engine_at(server: SimulatedEngineServer) -> OpenAIEngine:
@@ -106,3 +107,12 @@ async def simulation_of(control_url: str) -> Simulation:
     """What the engine has done so far."""
     async with aiohttp.ClientSession() as session, session.get(f"{control_url}/simulation") as response:
         return msgspec.json.decode(await response.read(), type=Simulation)
+
+
+async def records_of(control_url: str) -> list[RequestRecord]:
+    """What became of each of its last requests, in the order in which they ended."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{control_url}/simulation/requests") as response,
+    ):
+        return msgspec.json.decode(await response.read(), type=list[RequestRecord])

@@ -290,6 +290,9 @@ class MemoryLog:
             self._grown.notify_all()
         return True
 
+    def show(self, held: HeldTurn, entries: Sequence[LogEntry]) -> None:
+        self.entries[held.turn_id].extend(entries)
+
     async def rewrite(self, held: HeldTurn, entries: Sequence[LogEntry]) -> bool:
         self.entries[held.turn_id].clear()
         return await self.append(held, entries, Usage())

@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -37,6 +40,12 @@ from triplane.inference.catalogue_file import follow_catalogue
 from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
 from triplane.inference.limits import Limiter
+from triplane.inference.service.completions import Completions
+from triplane.inference.service.http_proxy import HttpProxy
+from triplane.inference.service.keys import KeyFile
+from triplane.inference.service.limiting import Unlimited
+from triplane.inference.service.server import HttpServer
+from triplane.inference.service.usage_log import UsageLog
 from triplane.inference.shared_buckets import SharedBuckets
 from triplane.orchestration.accounts.api_keys import ApiKeys
 from triplane.orchestration.accounts.plans import one_plan_for_all
@@ -160,6 +169,43 @@ async def run_api(settings: Settings, listener: socket.socket) -> None:
     with cancelled_by_signals(leaving):
         async with open_api(settings, leaving) as app:
             await serve_http(app, listener, leaving, GRACE_S)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpGatewayOptions:
+    """`grace_s`: how long running answers may go on once the process is told to stop."""
+
+    keys: Path
+    usage_log: Path
+    grace_s: float
+
+
+async def run_http_gateway(settings: Settings, listening: socket.socket, options: HttpGatewayOptions) -> None:
+    """The gateway alone, as an OpenAI-compatible proxy, until told to stop.
+
+    Raises SettingsError, KeyFileError, OSError (the usage log can't be opened).
+    """
+    configure_logging(settings.log_level)
+    async with AsyncExitStack() as stack:
+        tracing = _tracing(settings, "triplane-gateway", stack)
+        metrics = Metrics()
+        keys, usage_log = KeyFile(options.keys), UsageLog(options.usage_log)
+        stack.push_async_callback(usage_log.close)
+        gateway = _gateway(settings, metrics, stack)
+        completions = Completions(gateway, Unlimited(), usage_log)
+        told = _told_to_stop()
+        proxy = HttpProxy(gateway, keys, completions, metrics, tracing, told.is_set)
+        server = HttpServer(proxy, settings.max_body_bytes)
+        await server.start(listening)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _read_again, keys, usage_log)
+        _log.info("the gateway listens", keys=len(keys))
+        await told.wait()
+        await server.drain(options.grace_s)
+
+
+def _read_again(keys: KeyFile, usage_log: UsageLog) -> None:
+    keys.refresh()
+    usage_log.reopen()
 
 
 async def run_worker(settings: Settings) -> None:

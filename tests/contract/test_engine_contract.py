@@ -5,7 +5,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -32,6 +32,10 @@ from triplane.domain.errors import ContextTooLong, ModelNotFound
 from triplane.domain.events import Delta, EngineEvent, Finished, Started, ToolCallDelta
 from triplane.inference.engines.engine import Engine
 from triplane.inference.gateway import Gateway
+from triplane.inference.service.rpc.client import RemoteGateway
+from triplane.inference.service.rpc.server import serving
+
+AnyGateway = Gateway | RemoteGateway
 
 
 @pytest.fixture
@@ -40,8 +44,15 @@ def engine(under_test: EngineUnderTest) -> Engine:
 
 
 @pytest.fixture
-def gateway(engine: Engine) -> Gateway:
-    return gateway_of(engine)
+async def gateway(under_test: EngineUnderTest) -> AsyncIterator[AnyGateway]:
+    local = gateway_of(under_test.engine)
+    if not under_test.over_grpc:
+        yield local
+        return
+    async with serving(local, "127.0.0.1:0") as port:
+        remote = RemoteGateway(f"127.0.0.1:{port}")
+        yield remote
+        await remote.close()
 
 
 def ask(engine: Engine, text: str, **fields: Any) -> CompletionRequest:
@@ -52,7 +63,7 @@ def ask(engine: Engine, text: str, **fields: Any) -> CompletionRequest:
     )
 
 
-async def run(gateway: Gateway, request: CompletionRequest) -> list[EngineEvent]:
+async def run(gateway: AnyGateway, request: CompletionRequest) -> list[EngineEvent]:
     async with aclosing(await gateway.complete(request)) as completion:
         return [event async for event in completion]
 
@@ -86,7 +97,7 @@ WEATHER = tool("get_weather", city={"type": "string", "maxLength": 30}, unit={"e
 CLOCK = tool("get_time", zone={"type": "string", "maxLength": 30})
 
 
-async def test_events_come_as_started_then_deltas_then_finished(gateway: Gateway, engine: Engine) -> None:
+async def test_events_come_as_started_then_deltas_then_finished(gateway: AnyGateway, engine: Engine) -> None:
     events = await run(gateway, ask(engine, "Say hello."))
 
     assert isinstance(events[0], Started)
@@ -95,7 +106,7 @@ async def test_events_come_as_started_then_deltas_then_finished(gateway: Gateway
     assert finished(events).reason in ("stop", "length")
 
 
-async def test_usage_is_the_engines_own_count(gateway: Gateway, engine: Engine) -> None:
+async def test_usage_is_the_engines_own_count(gateway: AnyGateway, engine: Engine) -> None:
     completion = await gateway.complete(ask(engine, "Tell me a story."))
     async with aclosing(completion):
         events = [event async for event in completion]
@@ -106,14 +117,14 @@ async def test_usage_is_the_engines_own_count(gateway: Gateway, engine: Engine) 
     assert completion.usage == usage
 
 
-async def test_an_answer_that_reaches_max_tokens_says_so(gateway: Gateway, engine: Engine) -> None:
+async def test_an_answer_that_reaches_max_tokens_says_so(gateway: AnyGateway, engine: Engine) -> None:
     events = await run(gateway, ask(engine, "Count to a hundred.", sampling=Sampling(max_tokens=3)))
 
     assert finished(events).reason == "length"
     assert finished(events).usage.completion_tokens == 3
 
 
-async def test_a_stop_sequence_ends_the_answer_before_it(gateway: Gateway, engine: Engine) -> None:
+async def test_a_stop_sequence_ends_the_answer_before_it(gateway: AnyGateway, engine: Engine) -> None:
     free = text_in(await run(gateway, ask(engine, "List three colours.")))
     word = free.split()[2]
 
@@ -128,7 +139,7 @@ async def test_a_stop_sequence_ends_the_answer_before_it(gateway: Gateway, engin
 
 
 async def test_the_same_seed_gives_the_same_answer(
-    gateway: Gateway, engine: Engine, under_test: EngineUnderTest
+    gateway: AnyGateway, engine: Engine, under_test: EngineUnderTest
 ) -> None:
     request = ask(engine, "Invent a name.", sampling=Sampling(max_tokens=12, temperature=1.0, seed=2**40 + 7))
     if await under_test.refuses("seed", request):
@@ -140,7 +151,7 @@ async def test_the_same_seed_gives_the_same_answer(
 
 
 async def test_logprobs_come_with_the_text(
-    gateway: Gateway, engine: Engine, under_test: EngineUnderTest
+    gateway: AnyGateway, engine: Engine, under_test: EngineUnderTest
 ) -> None:
     sampling = Sampling(max_tokens=4, temperature=0.0, logprobs=True, top_logprobs=2)
     request = ask(engine, "Tell me a long story.", sampling=sampling)
@@ -154,7 +165,9 @@ async def test_logprobs_come_with_the_text(
     assert all(entry["logprob"] <= 0 and len(entry["top_logprobs"]) == 2 for entry in entries)
 
 
-async def test_a_json_schema_is_obeyed(gateway: Gateway, engine: Engine, under_test: EngineUnderTest) -> None:
+async def test_a_json_schema_is_obeyed(
+    gateway: AnyGateway, engine: Engine, under_test: EngineUnderTest
+) -> None:
     under_test.needs("json_schema")
     schema = {
         "type": "object",
@@ -175,7 +188,7 @@ async def test_a_json_schema_is_obeyed(gateway: Gateway, engine: Engine, under_t
 
 
 async def test_a_json_object_is_an_object(
-    gateway: Gateway, engine: Engine, under_test: EngineUnderTest
+    gateway: AnyGateway, engine: Engine, under_test: EngineUnderTest
 ) -> None:
     request = ask(
         engine,
@@ -201,7 +214,7 @@ async def test_a_json_object_is_an_object(
     ],
 )
 async def test_a_forced_tool_is_called(
-    gateway: Gateway, engine: Engine, under_test: EngineUnderTest, choice: ToolChoice, allowed: set[str]
+    gateway: AnyGateway, engine: Engine, under_test: EngineUnderTest, choice: ToolChoice, allowed: set[str]
 ) -> None:
     under_test.needs("tools")
     events = await run(
@@ -223,7 +236,7 @@ async def test_a_forced_tool_is_called(
 
 
 async def test_tools_that_may_not_be_called_are_not(
-    gateway: Gateway, engine: Engine, under_test: EngineUnderTest
+    gateway: AnyGateway, engine: Engine, under_test: EngineUnderTest
 ) -> None:
     under_test.needs("tools")
     events = await run(gateway, ask(engine, "Weather in Paris?", tools=[WEATHER], tool_choice="none"))
@@ -233,7 +246,7 @@ async def test_tools_that_may_not_be_called_are_not(
 
 
 async def test_a_prompt_longer_than_the_context_is_refused(
-    gateway: Gateway, engine: Engine, under_test: EngineUnderTest
+    gateway: AnyGateway, engine: Engine, under_test: EngineUnderTest
 ) -> None:
     if not under_test.knows_context:
         pytest.skip("the engine's context length isn't known: give CONTEXT=…")
@@ -246,7 +259,7 @@ async def test_a_prompt_longer_than_the_context_is_refused(
     assert refused.value.param == "messages"
 
 
-async def test_a_model_that_no_engine_serves_is_refused(gateway: Gateway, engine: Engine) -> None:
+async def test_a_model_that_no_engine_serves_is_refused(gateway: AnyGateway, engine: Engine) -> None:
     request = CompletionRequest(request_id="req_test", model="nope", messages=[])
 
     with pytest.raises(ModelNotFound) as refused:
@@ -256,7 +269,7 @@ async def test_a_model_that_no_engine_serves_is_refused(gateway: Gateway, engine
     assert refused.value.param == "model"
 
 
-async def test_four_streams_run_side_by_side(gateway: Gateway, engine: Engine) -> None:
+async def test_four_streams_run_side_by_side(gateway: AnyGateway, engine: Engine) -> None:
     requests = [ask(engine, f"Write about the number {n}.") for n in range(4)]
 
     answers = await asyncio.gather(*(run(gateway, request) for request in requests))
@@ -264,7 +277,7 @@ async def test_four_streams_run_side_by_side(gateway: Gateway, engine: Engine) -
     assert all(finished(events).usage.completion_tokens > 0 for events in answers)
 
 
-async def test_a_closed_completion_ends_its_iteration(gateway: Gateway, engine: Engine) -> None:
+async def test_a_closed_completion_ends_its_iteration(gateway: AnyGateway, engine: Engine) -> None:
     completion = await gateway.complete(ask(engine, "Tell a long story.", sampling=Sampling(max_tokens=500)))
     seen = [await anext(completion) for _ in range(3)]
 
@@ -277,7 +290,7 @@ async def test_a_closed_completion_ends_its_iteration(gateway: Gateway, engine: 
 
 
 async def test_a_final_message_of_the_assistant_is_gone_on_from(
-    gateway: Gateway, engine: Engine, under_test: EngineUnderTest
+    gateway: AnyGateway, engine: Engine, under_test: EngineUnderTest
 ) -> None:
     under_test.needs("continuation")
     begun = Message(role="assistant", content="The three primary colours are red, yellow and")
@@ -299,7 +312,7 @@ async def test_a_final_message_of_the_assistant_is_gone_on_from(
 
 
 async def test_a_tools_result_is_answered(
-    gateway: Gateway, engine: Engine, under_test: EngineUnderTest
+    gateway: AnyGateway, engine: Engine, under_test: EngineUnderTest
 ) -> None:
     under_test.needs("tools")
     call = ToolCall(id="call_1", function=FunctionCall("get_time", '{"zone": "CET"}'))
@@ -316,7 +329,7 @@ async def test_a_tools_result_is_answered(
     assert finished(events).usage.prompt_tokens > 10
 
 
-async def test_the_engines_load_is_told_or_it_has_none(gateway: Gateway, engine: Engine) -> None:
+async def test_the_engines_load_is_told_or_it_has_none(gateway: AnyGateway, engine: Engine) -> None:
     completion = await gateway.complete(ask(engine, "Tell a long story.", sampling=Sampling(max_tokens=200)))
     async with aclosing(completion):
         await anext(completion)
@@ -330,7 +343,7 @@ async def test_an_engine_that_serves_says_so(engine: Engine) -> None:
     await engine.check()
 
 
-async def test_tokens_are_counted_for_each_message(gateway: Gateway, engine: Engine) -> None:
+async def test_tokens_are_counted_for_each_message(gateway: AnyGateway, engine: Engine) -> None:
     messages = [
         Message(role="system", content="Be brief."),
         Message(role="user", content="hello " * 50),

@@ -11,6 +11,7 @@ import pytest
 
 from simulated_engines import (
     engine_at,
+    records_of,
     running_simulated_engines,
     set_faults,
     simulated_engine_process,
@@ -484,3 +485,25 @@ async def test_the_command_prints_its_addresses_and_takes_faults(http: aiohttp.C
 
     assert card["id"] == simulation.model == "simulated-llama-70b"
     assert simulation.gpu == "b200"
+
+
+async def test_a_dropped_connection_is_reset_behind_exactly_the_tokens_it_was_to_send(
+    http: aiohttp.ClientSession,
+) -> None:
+    """In a process of its own, because its event loop is another one."""
+    with simulated_engine_process() as process:
+        await set_faults(process.control_url, Drop(after_tokens=5))
+        body = {"messages": QUESTION, "max_tokens": 50, "stream": True}
+        lines: list[bytes] = []
+
+        async def read() -> None:
+            async with http.post(f"{process.url}/chat/completions", json=body) as response:
+                while line := await response.content.readline():
+                    lines.append(line)
+
+        with pytest.raises(aiohttp.ClientError):
+            await read()
+        [record] = await records_of(process.control_url)
+
+    assert sum(line.startswith(b"data: ") for line in lines) == 1 + 5
+    assert (record.ended, record.delivered_tokens) == ("aborted", 5)

@@ -127,6 +127,33 @@ def simulated_engine(
 
 
 @app.command()
+def gateway(
+    http: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to listen.")],
+    keys_file: Annotated[
+        Path | None, typer.Option("--keys", help="The key file; gateway-keys.toml in the data folder.")
+    ] = None,
+    usage_log: Annotated[
+        Path | None, typer.Option(help="Where usage goes; gateway-usage.jsonl in the data folder.")
+    ] = None,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds for running answers at a stop.")] = 30.0,
+) -> None:
+    """Run the gateway alone: an OpenAI-compatible proxy that needs no database."""
+    from triplane.cli.gateway import run_gateway_process
+
+    run_gateway_process(read_settings(), http, keys_file, usage_log, grace)
+
+
+@app.command("gateway-key")
+def gateway_key(name: Annotated[str, typer.Argument(help="Whom the key is for.")]) -> None:
+    """Make a key for the gateway: print it, this once, and the lines for the key file."""
+    from triplane.cli.gateway import new_gateway_key
+
+    secret, lines = new_gateway_key(name)
+    typer.echo(f"The key, shown only now: {secret}\nPut these lines in the key file:\n", err=True)
+    typer.echo(lines, nl=False)
+
+
+@app.command()
 def chat(
     question: Annotated[
         str | None, typer.Argument(help="What to ask; what is piped in follows it. None: a prompt.")

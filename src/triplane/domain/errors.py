@@ -23,7 +23,7 @@
         └── StoreUnavailable      PostgreSQL or Redis can't be reached
 
 A message says what happened and what to do. It never carries a prompt, an answer or a secret. The HTTP
-status of each lives in one place, `orchestration/bff/errors.py`.
+status of each lives in one place, `wire/errors.py`.
 """
 
 from typing import ClassVar

@@ -123,8 +123,7 @@ class Attempt:
 
     def fail(self, error: TriplaneError) -> TriplaneError:
         """The call is over, because of this; the engine's work is stopped."""
-        if self._stream is not None:
-            self._stream.abort(error)
+        self._hang_up(error)
         self.error = error
         self._end(None, None if self._is_closing else error)
         return error
@@ -143,8 +142,15 @@ class Attempt:
         try:
             if self._stream is not None:
                 await self._stream.aclose()
+        except asyncio.CancelledError:
+            self._hang_up(EngineFailed("The call was closed."))
+            raise
         finally:
             self._end(None, None)
+
+    def _hang_up(self, error: TriplaneError) -> None:
+        if self._stream is not None:
+            self._stream.abort(error)
 
     def _note(self, event: EngineEvent) -> None:
         if isinstance(event, Delta | ToolCallDelta):

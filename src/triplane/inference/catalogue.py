@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
 from triplane.domain.completion import ModelCard
 from triplane.domain.limits import DEFAULT_PLAN, Limits
 from triplane.domain.money import FREE, Price
+from triplane.inference.http1.origin import origin_of
 from triplane.inference.limit_policy import LimitPolicy, PlanLimits
 from triplane.inference.timeouts import Seconds, Timeouts
 
@@ -184,10 +184,23 @@ def parse_catalogue(raw: Mapping[str, Any]) -> Catalogue:
     try:
         catalogue = msgspec.convert(raw, Catalogue, dec_hook=_decimal, strict=False)
     except msgspec.ValidationError as error:
-        raise CatalogueError(str(error)) from error
+        raise CatalogueError(_placed(raw, str(error))) from error
     if problems := list(_problems(catalogue)):
         raise CatalogueError("; ".join(problems))
     return catalogue
+
+
+def _placed(raw: Mapping[str, Any], message: str) -> str:
+    """The message with the table's name in it, which msgspec leaves out."""
+    for section, kind in (("plans", Plan), ("routes", Route), ("models", Model)):
+        tables = raw.get(section)
+        for name, table in tables.items() if isinstance(tables, dict) else ():
+            try:
+                msgspec.convert(table, kind, dec_hook=_decimal, strict=False)
+            except msgspec.ValidationError as error:
+                what, _, path = str(error).partition(" - at `$")
+                return f"{section}.{name}{path.rstrip('`')}: {what}"
+    return message
 
 
 def _decimal(kind: type, value: Any) -> Any:
@@ -205,7 +218,8 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
             if url == EMBEDDED and route.engine == "llama_cpp":
                 continue
             if not _is_address(url):
-                yield f"routes.{name}: {url!r} is no http:// or https:// address"
+                shown = url.rpartition("@")[2]
+                yield f"routes.{name}: {shown!r} is no http:// or https:// address without a user name"
         if len(set(route.urls)) < len(route.urls):
             yield f"routes.{name}.urls names an address twice"
         if route.key_env and route.key_file:
@@ -218,10 +232,10 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
 
 def _is_address(url: str) -> bool:
     try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        origin_of(url)
     except ValueError:
         return False
+    return True
 
 
 def _problems_of_model(name: str, model: Model, catalogue: Catalogue) -> Iterator[str]:

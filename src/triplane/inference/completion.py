@@ -179,13 +179,16 @@ class RunningCompletion:
         self, broken: Attempt, start: Coroutine[Any, Any, Attempt], because: TriplaneError | None = None
     ) -> None:
         """Have the next call begin. Closing, from another task, ends the wait for it."""
+        if self._is_closed:
+            start.close()
+            return
         self._starting = asyncio.create_task(start)
         try:
             attempt = await self._starting
         except TriplaneError as error:
             self._fail(broken, because or error)
         except asyncio.CancelledError:
-            if not self._is_closed or _is_being_cancelled():
+            if _is_being_cancelled() or not self._is_closed:
                 raise
         else:
             if not self._is_closed:

@@ -11,10 +11,10 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
+from triplane.domain.limits import DEFAULT_PLAN
+
 T = TypeVar("T")
 
-DEFAULT_PLAN = "default"
-"""The plan of those whose plan has no weight here."""
 REMEMBERED_USERS = 10_000
 """Users of a plan whose counters are kept while they have nothing waiting."""
 

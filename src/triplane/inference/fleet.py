@@ -1,6 +1,7 @@
 """The fleet: every route of the catalogue with its replicas, as it is now. A new catalogue changes it."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -45,15 +46,22 @@ class Pool:
     `users` are the completions that may still call its engines, those that run included.
     """
 
-    def __init__(self, name: str, route: Route, weights: Mapping[str, float], build: EngineBuilder) -> None:
+    def __init__(
+        self,
+        name: str,
+        route: Route,
+        weights: Mapping[str, float],
+        build: EngineBuilder,
+        now: Callable[[], float],
+    ) -> None:
         self.name = name
         self.route = route
         self.users = 0
         self.budget = RetryBudget()
-        self.replicas = [Replica(build(name, route, url), route.slots) for url in route.urls]
-        self.prefill = [Replica(build(name, route, url), None) for url in route.prefill_urls]
+        self.replicas = [Replica(build(name, route, url), route.slots, now) for url in route.urls]
+        self.prefill = [Replica(build(name, route, url), None, now) for url in route.prefill_urls]
         limits = QueueLimits(queue=route.queue, max_wait_s=route.max_wait_s)
-        self.admission = Admission(self._slots, limits, weights)
+        self.admission = Admission(self._slots, limits, weights, now)
 
     @property
     def all_replicas(self) -> Iterator[Replica]:
@@ -110,9 +118,12 @@ class Pool:
 class Fleet:
     """Build it, and `close` it, on the event loop that serves. `build` makes the engines."""
 
-    def __init__(self, catalogue: Catalogue, build: EngineBuilder) -> None:
+    def __init__(
+        self, catalogue: Catalogue, build: EngineBuilder, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self.catalogue = catalogue
         self._build = build
+        self._now = now
         self._pools: dict[str, Pool] = {}
         self._retired: list[Pool] = []
         self._take(catalogue)
@@ -163,7 +174,7 @@ class Fleet:
         for name, route in catalogue.routes.items():
             known = self._pools.get(name)
             same = known if known and known.route == route else None
-            pools[name] = same or Pool(name, route, weights, self._build)
+            pools[name] = same or Pool(name, route, weights, self._build, self._now)
         for pool in pools.values():
             pool.admission.reweigh(weights)
         self.catalogue, self._pools = catalogue, pools

@@ -5,7 +5,8 @@ to bottom: the model's routes that can serve it → less of it under load → th
 (a fair slot, a replica, retries, the next route) → one stream of events, which outlives a failed engine.
 """
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -32,9 +33,14 @@ class Gateway:
     """Serves by a catalogue; `watch` it for as long as it serves, `close` gives all connections back."""
 
     def __init__(
-        self, catalogue: Catalogue, build: EngineBuilder, *, observer: GatewayObserver | None = None
+        self,
+        catalogue: Catalogue,
+        build: EngineBuilder,
+        *,
+        observer: GatewayObserver | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._fleet = Fleet(catalogue, build)
+        self._fleet = Fleet(catalogue, build, now)
         self._observer = observer or SilentObserver()
 
     async def complete(self, request: CompletionRequest) -> RunningCompletion:

@@ -17,10 +17,14 @@ from triplane.domain.answer import GrowingAnswer
 from triplane.domain.completion import ToolCall
 from triplane.domain.errors import StoreUnavailable
 from triplane.domain.events import LogEntry, TurnEnded, TurnEvent
-from triplane.orchestration.ports import Renewal
+from triplane.orchestration.metering import until_stored
+from triplane.orchestration.ports import LEASE_S, Renewal
 
 FLUSH_S = 0.02
 RENEW_S = 1.0
+
+SURE_S = LEASE_S - RENEW_S
+"""How long after a renewal nobody else can have the turn, whatever this process slept through."""
 
 Interruption = Literal["stop", "lost"]
 """The user wants the turn stopped, or it has another owner now."""
@@ -40,14 +44,17 @@ class Draft:
     def __init__(
         self,
         append: AppendsToLog,
+        show: Callable[[list[LogEntry]], None],
         renew: RenewsLease,
         interrupt: Callable[[Interruption], None],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._append = append
+        self._show = show
         self._renew = renew
         self._interrupt = interrupt
         self._clock = clock
+        self._renewed_at = clock()
         self._answer = GrowingAnswer()
         self._pending: list[LogEntry] = []
         self._wake = asyncio.Event()
@@ -103,7 +110,7 @@ class Draft:
     async def end(self, ended: TurnEnded) -> None:
         """Write the terminal event; returns when the log has it."""
         self.add(ended)
-        await self._flush()
+        await self._flush(is_surely_ours=True)
 
     async def _write(self) -> None:
         while True:
@@ -112,18 +119,43 @@ class Draft:
             await self._flush()
             await asyncio.sleep(max(0.0, FLUSH_S - (self._clock() - started)))
 
-    async def _flush(self) -> None:
+    async def _flush(self, *, is_surely_ours: bool = False) -> None:
         async with self._appending:
             self._wake.clear()
             batch, self._pending = self._pending, []
-            if batch and not self.is_lost and not await self._append(batch):
+            if not batch or self.is_lost:
+                return
+            try:
+                is_ours = await self._append(batch)
+            except StoreUnavailable:
+                if is_ours := is_surely_ours or await self._is_ours():
+                    self._show(batch)
+            if not is_ours:
                 self._lose()
+
+    async def _is_ours(self) -> bool:
+        """Whether the turn is this owner's still, as far as the lease tells; what the log can't say.
+
+        An append may have failed because this process slept, and another owner may go on meanwhile.
+        """
+        if self._clock() - self._renewed_at < SURE_S:
+            return True
+        with suppress(StoreUnavailable):
+            return await until_stored(self._renewal) != "lost"
+        return False
+
+    async def _renewal(self) -> Renewal:
+        began = self._clock()
+        renewal = await self._renew(self.text, self.position)
+        if renewal != "lost":
+            self._renewed_at = began
+        return renewal
 
     async def _hold(self) -> None:
         while True:
             await asyncio.sleep(RENEW_S)
             with suppress(StoreUnavailable):  # the next renewal, or the end, writes all of the text
-                match await self._renew(self.text, self.position):
+                match await self._renewal():
                     case "lost":
                         self._lose()
                     case "stop":

@@ -258,7 +258,7 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
 class ReplayLog(Protocol):
     """Each turn's events in order, kept for a while after its end. Positions count from 1.
 
-    The log's own store being away is no error: whoever follows in the owner's process misses nothing.
+    With the log's own store away, whoever follows in the owner's process misses nothing.
     """
 
     def open(self, tenant_id: str, turn_id: str) -> None:
@@ -272,8 +272,13 @@ class ReplayLog(Protocol):
     async def append(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage) -> bool:
         """Store the entries, then hand them to the followers; `usage` is the attempt's so far.
 
-        False, with nothing stored or handed on, if the turn has a newer owner.
+        False, with nothing stored or handed on, if the turn has a newer owner. Raises StoreUnavailable, with
+        nothing handed on.
         """
+        ...
+
+    def show(self, held: HeldTurn, entries: Sequence[LogEntry]) -> None:
+        """Hand on what couldn't be stored, to followers here; it is stored with the next append."""
         ...
 
     async def take_over(self, held: HeldTurn) -> Recovered:

@@ -159,6 +159,7 @@ async def generate_turn(
 
     async with Draft(
         append=lambda entries: deps.log.append(held, entries, attempt.usage),
+        show=lambda entries: deps.log.show(held, entries),
         renew=lambda text, position: deps.turns.renew(held, text, position),
         interrupt=lambda reason: _cancel(me, reason),
     ) as draft:

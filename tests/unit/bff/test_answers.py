@@ -24,15 +24,8 @@ from triplane.domain.events import (
     TurnStarted,
     Usage,
 )
-from triplane.orchestration.bff.answers import (
-    ChunkEncoder,
-    Identity,
-    collect_completion,
-    collect_turn,
-    identity_of_turn,
-    stream_completion,
-    stream_turn,
-)
+from triplane.orchestration.bff.answers import collect_turn, identity_of_turn, stream_turn
+from triplane.wire.answers import ChunkEncoder, Identity, collect_completion, stream_completion
 
 IDENTITY = Identity(id="chatcmpl-1", created=1, model="model")
 TURN = identity_of_turn("turn_1", "conv_1", "msg_1", "model", datetime(2026, 11, 1, tzinfo=UTC))

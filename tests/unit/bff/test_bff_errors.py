@@ -3,7 +3,7 @@ from litestar import get
 
 from http_app import HttpApp
 from triplane.domain import errors
-from triplane.orchestration.bff.errors import present_error, status_of
+from triplane.wire.errors import present_error, status_of
 
 
 @pytest.mark.parametrize(

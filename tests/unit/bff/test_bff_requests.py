@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from http_app import ADDRESS, MAX_BODY, HttpApp
 from triplane.domain.errors import InvalidRequest
-from triplane.orchestration.bff.request import decode_strictly
+from triplane.wire.strict_json import decode_strictly
 
 JSON = {"content-type": "application/json"}
 

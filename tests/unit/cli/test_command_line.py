@@ -54,7 +54,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return command
 
 
-@pytest.mark.parametrize("command", [[], ["keys"], ["models"], ["db"], ["serve"], ["chat"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["keys"], ["models"], ["db"], ["serve"], ["chat"], ["doctor"], ["simulated-engine"]]
+)
 def test_every_command_explains_itself(command: list[str]) -> None:
     assert CliRunner().invoke(app, [*command, "--help"]).exit_code == 0
 
@@ -79,6 +81,22 @@ def test_a_bad_setting_is_one_sentence_and_status_1(run: Run) -> None:
 
     assert refused.status == 1
     assert refused.err == "triplane: TRIPLANE_PORT is 'many': write a whole number.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--gpu", "voodoo2"], "There is no GPU 'voodoo2' to simulate: take one of b200, h200"),
+        (["--model", "llama-405b"], "llama-405b doesn't fit 1 × h100: its weights alone take 5.6 of them."),
+        (["--fault", '{"kind": "earthquake"}'], "A --fault can't be read: Invalid value 'earthquake'"),
+    ],
+)
+def test_what_cannot_be_simulated_is_one_sentence(run: Run, words: list[str], sentence: str) -> None:
+    refused = run("simulated-engine", *words)
+
+    assert refused.status == 1
+    assert refused.err.startswith(f"triplane: {sentence}")
+    assert refused.err.count("\n") == 1
 
 
 def test_an_api_process_without_addresses_names_what_is_missing(run: Run) -> None:

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from triplane.adapters.redis.log_reader import LogReader
+from triplane.domain.errors import StoreUnavailable
 from triplane.domain.events import LogEntry, TurnEnded, TurnEvent, Usage
 from triplane.orchestration.ports import HeldTurn, LoggedAttempt, Recovered
 
@@ -113,7 +114,10 @@ class RedisReplayLog:
             tail.close()
 
     async def append(self, held: HeldTurn, entries: Sequence[LogEntry], usage: Usage) -> bool:
-        """Store the entries in Redis, then hand them to the local followers. False if overtaken."""
+        """Store the entries in Redis, then hand them to the local followers. False if overtaken.
+
+        Raises StoreUnavailable; whether the entries are stored isn't known then.
+        """
         tail = self._tails.get(held.turn_id)
         try:
             if tail and tail.is_anew:
@@ -126,7 +130,7 @@ class RedisReplayLog:
                 stored = await self._store(held, [*missing, *entries], usage, stored)
         except (RedisError, OSError) as error:
             _log.warning("replay log not written", turn_id=held.turn_id, reason=type(error).__name__)
-            stored = _WRITTEN
+            raise StoreUnavailable("The replay log can't be reached right now.") from error
         if stored == _OVERTAKEN:
             return False
         if tail:
@@ -136,7 +140,15 @@ class RedisReplayLog:
     async def rewrite(self, held: HeldTurn, entries: Sequence[LogEntry]) -> bool:
         self.close(held.tenant_id, held.turn_id)  # who follows here has read what is no longer so
         self._tails[held.turn_id] = _Tail(is_anew=True)
-        return await self.append(held, entries, Usage())
+        try:
+            return await self.append(held, entries, Usage())
+        except StoreUnavailable:
+            self.show(held, entries)
+            return True
+
+    def show(self, held: HeldTurn, entries: Sequence[LogEntry]) -> None:
+        if tail := self._tails.get(held.turn_id):
+            tail.extend(entries)
 
     async def take_over(self, held: HeldTurn) -> Recovered:
         """Raise the fence, then read all there is."""

@@ -1,7 +1,7 @@
 """What every engine behind HTTP shares: connections, a request sent, its answer streamed, a refusal read.
 
-The session keeps connections open between requests (aiohttp sets TCP_NODELAY on them). Closing a stream
-before its end closes its connection, which is how engines learn to stop. Everything that is sent goes
+The client keeps connections open between requests. Aborting a stream before its end closes its connection,
+which is how engines learn to stop. Everything that is sent goes
 through `_open` or `_call`.
 """
 
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, TypedDict, TypeVar
 
-import aiohttp
 import msgspec
 
 from triplane.domain.completion import ModelCard
@@ -18,6 +17,7 @@ from triplane.domain.errors import EngineFailed, EngineUnavailable, TriplaneErro
 from triplane.domain.events import EngineEvent, Usage
 from triplane.inference.engines.engine import EngineLoad
 from triplane.inference.engines.event_reader import EventReader
+from triplane.inference.http1 import Client, Http1Error, InvalidResponse, Response, origin_of
 
 CONNECT_S = 5.0
 CHECK_S = 5.0
@@ -25,8 +25,7 @@ LOAD_S = 2.0
 CALL_S = 30.0
 LEAVE_S = 0.05
 MAX_ERROR_BYTES = 64 * 1024
-MAX_CONNECTIONS = 4096
-KEEP_ALIVE_S = 4.0
+MAX_ANSWER_BYTES = 64 * 2**20
 MAX_RETRY_AFTER_S = 3600.0
 
 _NOT_THERE = frozenset((404, 405, 501))
@@ -71,9 +70,8 @@ class NoSuchEndpoint(EngineUnavailable):
 class HttpStream:
     """One answer, read from its HTTP response."""
 
-    def __init__(self, response: aiohttp.ClientResponse, reader: EventReader) -> None:
+    def __init__(self, response: Response, reader: EventReader) -> None:
         self._response = response
-        self._content = response.content
         self._reader = reader
         self._error: TriplaneError | None = None
         self._is_reading = False
@@ -95,8 +93,8 @@ class HttpStream:
             return self._reader.feed(b"")
         self._is_reading = True
         try:
-            data = await self._content.readany()
-        except (aiohttp.ClientError, OSError) as error:
+            data = await self._response.read()
+        except Http1Error as error:
             raise self._error or EngineFailed("The connection to the engine broke.") from error
         finally:
             self._is_reading = False
@@ -106,28 +104,28 @@ class HttpStream:
 
     def abort(self, error: TriplaneError) -> None:
         self._error = error
-        self._response.close()
+        self._response.abort()
 
     async def aclose(self) -> None:
-        if self._reader.is_done and not self._response.closed:
+        if self._reader.is_done and not self._response.is_complete:
             await self._read_to_the_end()
         self._count_what_has_come()
-        self._response.close()
+        self._response.abort()
 
     def _count_what_has_come(self) -> None:
         """What has come unread was computed too, and the engine's counts come with it."""
-        if self._is_reading or self._reader.is_done or self._content.exception():
+        if self._is_reading or self._reader.is_done:
             return
         with suppress(TriplaneError):
-            self._reader.feed(self._content.read_nowait())
+            self._reader.feed(self._response.read_nowait())
 
     async def _read_to_the_end(self) -> None:
         """Take the last bytes behind [DONE], so that the connection can serve the next request."""
         try:
             async with asyncio.timeout(LEAVE_S):
-                while await self._content.readany():
+                while await self._response.read():
                     pass
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except (TimeoutError, Http1Error):
             return
 
 
@@ -161,8 +159,10 @@ class HttpEngine:
         self._name = name
         self._engine_model = engine_model or card.id
         self._connect_s = connect_s
+        self._origin, path = origin_of(self._base_url)
+        self._address = self._base_url.removesuffix(path) if path != "/" else self._base_url
         self._headers = {"Content-Type": "application/json", **self._authentication(api_key)}
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Client | None = None
 
     @property
     def name(self) -> str:
@@ -195,36 +195,22 @@ class HttpEngine:
         """The error that an HTTP status with these error fields means."""
         raise NotImplementedError
 
-    async def _open(self, path: str, body: Any, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _open(self, path: str, body: Any, headers: Mapping[str, str]) -> Response:
         """Send the request; the response that streams its answer, once the engine has said yes."""
-        response = await self._send_once_more_if_stale("POST", f"{self._base_url}{path}", body, headers)
+        try:
+            response = await self._send("POST", f"{self._base_url}{path}", body, headers)
+        except Http1Error as error:
+            raise _unreachable(error) from error
         if response.status != 200:
             raise await self._read_refusal(response)
         return response
 
-    async def _send_once_more_if_stale(
-        self, method: str, url: str, body: Any, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        """A kept connection may close just as we write to it; then nothing was served, so try a new one."""
-        try:
-            return await self._send(method, url, body, headers)
-        except aiohttp.ClientConnectorError as error:
-            raise _unreachable(error) from error
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            pass
-        except aiohttp.ClientError as error:
-            raise _unreachable(error) from error
-        try:
-            return await self._send(method, url, body, headers)
-        except aiohttp.ClientError as error:
-            raise _unreachable(error) from error
-
-    async def _send(
-        self, method: str, url: str, body: Any, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        session = self._open_session()
+    async def _send(self, method: str, url: str, body: Any, headers: Mapping[str, str]) -> Response:
+        """Raises Http1Error. `url` is one of this engine's origin."""
         data = None if body is None else msgspec.json.encode(body)
-        return await session.request(method, url, data=data, headers=headers, allow_redirects=False)
+        keep_alive = headers.get("Connection") != "close"
+        path = url.removeprefix(self._address)
+        return await self._open_session().request(method, path, headers, data, keep_alive=keep_alive)
 
     async def _call(
         self,
@@ -238,50 +224,59 @@ class HttpEngine:
         """One short exchange: its answer's body. Raises what the engine refuses with, and NoSuchEndpoint."""
         try:
             async with asyncio.timeout(within_s):
-                response = await self._send_once_more_if_stale(method, url, body, headers or {})
+                response = await self._send(method, url, body, headers or {})
                 if response.status != 200:
                     refused = await self._read_refusal(response)
                     raise NoSuchEndpoint(refused.message) if response.status in _NOT_THERE else refused
-                return await response.read()
+                return await _whole(response, MAX_ANSWER_BYTES)
         except TimeoutError as error:
             raise EngineUnavailable("The engine doesn't answer.") from error
-        except aiohttp.ClientError as error:
+        except Http1Error as error:
             raise _unreachable(error) from error
 
-    async def _read_refusal(self, response: aiohttp.ClientResponse) -> TriplaneError:
+    async def _read_refusal(self, response: Response) -> TriplaneError:
+        """Whatever becomes of its body, the status tells enough."""
         raw = b""
         try:
-            while len(raw) < MAX_ERROR_BYTES and (more := await response.content.readany()):
-                raw += more
-        except (aiohttp.ClientError, OSError):
+            async with asyncio.timeout(CHECK_S):
+                raw = await _whole(response, MAX_ERROR_BYTES)
+        except (TimeoutError, Http1Error, EngineFailed):
             pass
-        finally:
-            response.release()
         try:
             fields = _decode_error(raw).fields()
         except (msgspec.DecodeError, UnicodeDecodeError):
             fields = error_fields(None)
         return self._refusal(response.status, fields, _retry_after_s(response))
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        """The session, made on first use because it belongs to the running loop."""
+    def _open_session(self) -> Client:
+        """The client, made on first use because it belongs to the running loop."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
-                headers=self._headers,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
+            self._session = Client(self._origin, self._headers, connect_s=self._connect_s)
         return self._session
 
 
-def _unreachable(error: aiohttp.ClientError) -> TriplaneError:
-    if isinstance(error, aiohttp.ClientConnectionError):
-        return EngineUnavailable("The engine can't be reached. It may be starting, or down.")
-    return EngineFailed("The engine's answer isn't valid HTTP.")
+async def _whole(response: Response, limit: int) -> bytes:
+    """The whole body. Raises EngineFailed if it is larger than `limit`."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while piece := await response.read():
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise EngineFailed("The engine sent an answer that is too large.")
+    finally:
+        response.abort()
+    return b"".join(pieces)
 
 
-def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
+def _unreachable(error: Http1Error) -> TriplaneError:
+    if isinstance(error, InvalidResponse):
+        return EngineFailed("The engine's answer isn't valid HTTP.")
+    return EngineUnavailable("The engine can't be reached. It may be starting, or down.")
+
+
+def _retry_after_s(response: Response) -> float | None:
     """The seconds that the engine asks us to wait; a date or nonsense counts as not said."""
-    text = response.headers.get("Retry-After", "")
+    text = response.headers.get("retry-after", "")
     return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else None

@@ -78,9 +78,9 @@ class EngineOpener:
 
 
 def _replica_name(name: str, route: Route, url: str) -> str:
-    """The route's name; with the address behind it where the route has several. No password gets into it."""
+    """The route's name; with the address behind it where the route has several."""
     if len(route.urls) + len(route.prefill_urls) == 1:
         return name
     address = urlsplit(url)
-    host = address.netloc.rpartition("@")[2] + address.path.rstrip("/").removesuffix("/v1")
-    return f"{name}@{host or url}"
+    where = address.netloc + address.path.rstrip("/").removesuffix("/v1")
+    return f"{name}@{where or url}"

@@ -147,7 +147,7 @@ class Answering:
                 self.is_silent = True
                 self.give_up(self)
             case Drop():
-                self.exchange.reset()
+                self.exchange.drop()
             case ErrorEvent():
                 self.give_up(self)
                 self.fail("A fault was asked for: the simulated engine has failed.")

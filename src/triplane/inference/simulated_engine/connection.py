@@ -4,6 +4,8 @@ One exchange at a time: a client that sends a second request before the first is
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -76,9 +78,9 @@ class Exchange:
         self._connection.write(b"%x\r\n%b\r\n" % (len(events), events) + _LAST_CHUNK)
         self._connection.finish(self)
 
-    def reset(self) -> None:
-        """Break the connection off."""
-        self._connection.reset()
+    def drop(self) -> None:
+        """Reset the connection behind what has been sent."""
+        self._connection.drop()
 
 
 class Connection(asyncio.Protocol):
@@ -92,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._keeps_alive = True
+        self._is_ending = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are transports without being a subclass.
@@ -139,7 +142,7 @@ class Connection(asyncio.Protocol):
             self.reset()
 
     def on_message_complete(self) -> None:
-        if self._transport is None or self._exchange is not None:
+        if self._is_ending or self._exchange is not None:
             self.reset()
             return
         self._keeps_alive = self._parser.should_keep_alive()
@@ -149,7 +152,7 @@ class Connection(asyncio.Protocol):
         self._handler.handle(self._exchange)
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._is_ending:
             self._transport.write(data)
 
     def finish(self, exchange: Exchange) -> None:
@@ -162,9 +165,23 @@ class Connection(asyncio.Protocol):
     def reset(self) -> None:
         """Break off at once: the client sees a reset, not an end."""
         if self._transport is not None:
+            self._linger_not()
             self._transport.abort()
-            self._transport = None
             self._lose_exchange()
+
+    def drop(self) -> None:
+        """Reset it once all that was written is out."""
+        if self._transport is not None:
+            self._linger_not()
+            self._transport.close()
+            self._lose_exchange()
+
+    def _linger_not(self) -> None:
+        """Let closing send a reset: SO_LINGER with no time to wait."""
+        self._is_ending = True
+        if self._transport is not None:
+            opened = self._transport.get_extra_info("socket")
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def _lose_exchange(self) -> None:
         exchange, self._exchange = self._exchange, None

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable
 
 import aiohttp
-from yarl import URL
 
 from triplane.inference.simulated_engine.wire import KvTransferParams
 
@@ -40,10 +39,9 @@ class KvFetch:
 
     async def _is_held(self, place: KvTransferParams) -> bool:
         body = {"engine_id": place.remote_engine_id, "request_id": place.remote_request_id}
+        host = place.remote_host or ""
+        url = f"http://{f'[{host}]' if ':' in host else host}:{place.remote_port or 0}{PATH}"
         try:
-            url = URL.build(
-                scheme="http", host=place.remote_host or "", port=place.remote_port or 0, path=PATH
-            )
             async with asyncio.timeout(_WITHIN_S), self._opened().post(url, json=body) as response:
                 return response.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):

@@ -15,7 +15,6 @@ from triplane.inference.simulated_engine.intake import check_parts
 from triplane.inference.simulated_engine.kv_fetch import PATH as KV_PATH
 from triplane.inference.simulated_engine.metrics import CONTENT_TYPE
 from triplane.inference.simulated_engine.options import EngineOptions
-from triplane.inference.simulated_engine.scheduler import TooLong
 from triplane.inference.simulated_engine.tokens import prompt_tokens, token_id, tokenize
 from triplane.inference.simulated_engine.wire import Rejected
 
@@ -149,7 +148,7 @@ class SimulatedEngineServer:
             case Hang(after_tokens=None):
                 return
             case Drop(after_tokens=None):
-                exchange.reset()
+                exchange.drop()
             case CloseListener():
                 self._main.close_for(fault.seconds)
             case Refuse():
@@ -157,11 +156,7 @@ class SimulatedEngineServer:
                 body = wire.error_body(fault.status, "A fault was asked for.")
                 exchange.reply(fault.status, body, headers=headers)
             case _:
-                planned = self.engine.intake.plan(exchange.body)
-                try:
-                    self.engine.take(exchange, planned, fault)
-                except TooLong as error:
-                    raise Rejected(400, str(error)) from None
+                self.engine.take(exchange, self.engine.intake.plan(exchange.body), fault)
 
     def _models(self, exchange: Exchange) -> None:
         engine = self.engine

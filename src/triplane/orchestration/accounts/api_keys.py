@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from triplane.domain.conversation import Principal
 from triplane.domain.errors import InvalidRequest
 from triplane.domain.ids import new_id
+from triplane.domain.secrets import new_secret, sha256_of
 from triplane.orchestration.accounts.ports import AccountStore, ApiKey
-from triplane.orchestration.accounts.secrets import new_secret, sha256_of
 
 KEY_START = "tp-"
 _PREFIX_LENGTH = 10

@@ -10,8 +10,8 @@ import msgspec
 
 from triplane.domain.conversation import Principal
 from triplane.domain.ids import is_id, new_id
+from triplane.domain.secrets import new_secret, sha256_of
 from triplane.orchestration.accounts.ports import AccountStore, User
-from triplane.orchestration.accounts.secrets import new_secret, sha256_of
 
 LINK_LIFETIME = timedelta(minutes=30)
 SESSION_LIFETIME = timedelta(days=30)

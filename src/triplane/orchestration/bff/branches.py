@@ -14,7 +14,7 @@ from triplane.domain.conversation import OpenedTurn
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import is_id, new_id
 from triplane.orchestration.accounts.plans import PlanOf, everybody_default
-from triplane.orchestration.bff.answers import Identity, identity_of_turn
+from triplane.orchestration.bff.answers import identity_of_turn
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.flow import flow_of
 from triplane.orchestration.bff.request import StrictRequest
@@ -25,11 +25,12 @@ from triplane.orchestration.bff.turn_answers import (
     idempotency_key,
     require_deliverable,
 )
-from triplane.orchestration.bff.wire import ChatCompletion, RequestId, StreamOptions, TokenLimit
 from triplane.orchestration.branching import Another, continue_turn, regenerate_turn
 from triplane.orchestration.branching_ports import BranchStore
 from triplane.orchestration.following import FollowDeps
 from triplane.orchestration.turn import TurnDeps
+from triplane.wire.answers import Identity
+from triplane.wire.chat_completions import ChatCompletion, RequestId, StreamOptions, TokenLimit
 
 
 @dataclass(frozen=True, kw_only=True)

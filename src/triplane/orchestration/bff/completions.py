@@ -17,12 +17,7 @@ from triplane.domain.errors import InvalidRequest, NotFound, UnsupportedParamete
 from triplane.domain.ids import is_id, new_id
 from triplane.orchestration.accounts.plans import PlanOf, everybody_default
 from triplane.orchestration.asks import Ask
-from triplane.orchestration.bff.answers import (
-    Identity,
-    collect_completion,
-    identity_of_turn,
-    stream_completion,
-)
+from triplane.orchestration.bff.answers import identity_of_turn
 from triplane.orchestration.bff.connection import unless_gone
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.event_stream import EventStream
@@ -36,16 +31,17 @@ from triplane.orchestration.bff.turn_answers import (
     idempotency_key,
     require_deliverable,
 )
-from triplane.orchestration.bff.wire import (
-    ChatCompletion,
-    ChatCompletionRequest,
-    parse_messages,
-    parse_sampling,
-    require_consistent,
-)
 from triplane.orchestration.following import FollowDeps
 from triplane.orchestration.stateless import StatelessDeps, start_completion
 from triplane.orchestration.turn import TurnDeps, accept_turn
+from triplane.wire.answers import Identity, collect_completion, stream_completion
+from triplane.wire.chat_completions import (
+    ChatCompletion,
+    ChatCompletionRequest,
+    completion_request,
+    parse_messages,
+    require_consistent,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,16 +149,6 @@ def _digest(body: ChatCompletionRequest) -> bytes:
 def _completion_request(
     request: StrictRequest, body: ChatCompletionRequest, messages: list[Message], flow: Flow
 ) -> CompletionRequest:
-    return CompletionRequest(
-        request_id=request.request_id,
-        model=body.model,
-        messages=messages,
-        sampling=parse_sampling(body),
-        tools=body.tools or None,
-        tool_choice=body.tool_choice,
-        parallel_tool_calls=body.parallel_tool_calls,
-        response_format=body.response_format,
-        user=body.user,
-        cache_salt=request.principal.tenant_id,
-        flow=flow,
+    return completion_request(
+        body, messages, request_id=request.request_id, cache_salt=request.principal.tenant_id, flow=flow
     )

@@ -10,7 +10,8 @@ from litestar.handlers import HTTPRouteHandler
 
 from triplane.orchestration.bff.authentication import PUBLIC
 from triplane.orchestration.bff.deps import Check, Deps
-from triplane.orchestration.bff.errors import RETRY_AFTER_S, ErrorBody, ErrorDetail, documented
+from triplane.orchestration.bff.errors import documented
+from triplane.wire.errors import RETRY_AFTER_S, ErrorBody, ErrorDetail
 
 CHECK_TIMEOUT_S = 2.0
 _NO_STORE = {"cache-control": "no-store"}

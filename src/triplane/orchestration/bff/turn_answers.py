@@ -10,13 +10,14 @@ from litestar import Response
 
 from triplane.domain.errors import InvalidRequest, error_from_code
 from triplane.domain.events import LogEntry, TurnEnded
-from triplane.orchestration.bff.answers import Identity, collect_turn, stream_turn
+from triplane.orchestration.bff.answers import collect_turn, stream_turn
 from triplane.orchestration.bff.connection import unless_gone
 from triplane.orchestration.bff.event_stream import EventStream
 from triplane.orchestration.bff.request import StrictRequest
 from triplane.orchestration.bff.turn_object import present_turn
-from triplane.orchestration.bff.wire import StreamOptions
 from triplane.orchestration.following import FollowDeps, follow_turn
+from triplane.wire.answers import Identity
+from triplane.wire.chat_completions import StreamOptions
 
 STATUS_WAIT_S = 5.0
 """How long a stream waits for its first event before it commits to status 200 and heartbeats.

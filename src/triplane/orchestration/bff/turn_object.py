@@ -4,8 +4,8 @@ import msgspec
 
 from triplane.domain.conversation import TurnRecord
 from triplane.domain.events import FinishReason, TurnStatus
-from triplane.orchestration.bff.errors import ErrorDetail
-from triplane.orchestration.bff.wire import WireUsage, present_usage
+from triplane.wire.chat_completions import WireUsage, present_usage
+from triplane.wire.errors import ErrorDetail
 
 
 class WireTurn(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from triplane.domain.completion import (
+    CompletionRequest,
     Content,
     ContentPart,
+    Flow,
     Message,
     NamedTool,
     ResponseFormat,
@@ -160,6 +162,30 @@ def require_consistent(body: ChatCompletionRequest) -> None:
             raise InvalidRequest(f"{name} places a turn: send conversation_id too.", param=name)
         if value and not is_id("msg", value):
             raise InvalidRequest(f"{name}: this is not the id of a message.", param=name)
+
+
+def completion_request(
+    body: ChatCompletionRequest,
+    messages: list[Message],
+    *,
+    request_id: str,
+    cache_salt: str,
+    flow: Flow | None = None,
+) -> CompletionRequest:
+    """What the gateway is asked. Raises InvalidRequest."""
+    return CompletionRequest(
+        request_id=request_id,
+        model=body.model,
+        messages=messages,
+        sampling=parse_sampling(body),
+        tools=body.tools or None,
+        tool_choice=body.tool_choice,
+        parallel_tool_calls=body.parallel_tool_calls,
+        response_format=body.response_format,
+        user=body.user,
+        cache_salt=cache_salt,
+        flow=flow or Flow(),
+    )
 
 
 class FunctionDelta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
