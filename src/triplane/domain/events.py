@@ -48,7 +48,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started", omit_def
     is_cached: bool = False
 
 
-class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", omit_defaults=True):
+class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", omit_defaults=True, gc=False):
     """A piece of the answer's text. `logprobs` is OpenAI's `choices[0].logprobs.content`, if asked for."""
 
     text: str

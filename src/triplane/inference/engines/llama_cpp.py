@@ -49,7 +49,7 @@ _RUNNING = b"llamacpp:requests_processing"
 _WAITING = b"llamacpp:requests_deferred"
 
 
-class Timings(msgspec.Struct):
+class Timings(msgspec.Struct, gc=False):
     """What the engine has computed for this request so far."""
 
     cache_n: int = 0
@@ -57,12 +57,12 @@ class Timings(msgspec.Struct):
     predicted_n: int = 0
 
 
-class PromptProgress(msgspec.Struct):
+class PromptProgress(msgspec.Struct, gc=False):
     cache: int = 0
     processed: int = 0
 
 
-class LlamaChunk(Chunk):
+class LlamaChunk(Chunk, gc=False):
     timings: Timings | None = None
     prompt_progress: PromptProgress | None = None
 

@@ -33,37 +33,38 @@ _REASONS: dict[str, FinishReason] = {
 }
 
 
-class WireFunction(msgspec.Struct):
+# gc=False: what JSON makes has no cycles, and there is one of each for every token.
+class WireFunction(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: str | None = None
 
 
-class WireToolCall(msgspec.Struct):
+class WireToolCall(msgspec.Struct, gc=False):
     index: int = 0
     id: str | None = None
     function: WireFunction | None = None
 
 
-class WireDelta(msgspec.Struct):
+class WireDelta(msgspec.Struct, gc=False):
     content: str | None = None
     tool_calls: list[WireToolCall] | None = None
 
 
-class WireLogprobs(msgspec.Struct):
+class WireLogprobs(msgspec.Struct, gc=False):
     content: list[dict[str, Any]] | None = None
 
 
-class WireChoice(msgspec.Struct):
+class WireChoice(msgspec.Struct, gc=False):
     delta: WireDelta | None = None
     finish_reason: str | None = None
     logprobs: WireLogprobs | None = None
 
 
-class WirePromptDetails(msgspec.Struct):
+class WirePromptDetails(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
 
 
-class WireUsage(msgspec.Struct):
+class WireUsage(msgspec.Struct, gc=False):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     prompt_tokens_details: WirePromptDetails | None = None
@@ -77,7 +78,7 @@ class WireUsage(msgspec.Struct):
         )
 
 
-class Chunk(msgspec.Struct):
+class Chunk(msgspec.Struct, gc=False):
     """One event of the stream. `error` may come instead of all else, as an object or as text."""
 
     choices: list[WireChoice] = []

@@ -20,6 +20,8 @@ class SseParser:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of the events that this chunk completes."""
+        if not self._tail and not self._data and (events := _single_lines(chunk)) is not None:
+            return events
         end = chunk.rfind(b"\n")
         if end < 0:
             self._keep(chunk)
@@ -56,3 +58,15 @@ class SseParser:
     def _require_room(self, size: int) -> None:
         if size > self._max:
             raise EngineFailed("The engine sent an event that is too large.")
+
+
+def _single_lines(chunk: bytes) -> list[bytes] | None:
+    """The data of whole events of one line each, the way that engines send them; None: it isn't so simple."""
+    if not chunk.endswith(b"\n\n") or b"\r" in chunk:
+        return None
+    lines = chunk[:-2].split(b"\n\n")
+    if chunk.count(b"\n") != 2 * len(lines):
+        return None
+    if all(line.startswith(b"data: ") for line in lines):
+        return [line[6:] for line in lines]
+    return None
