@@ -41,7 +41,7 @@ _luck = random.Random(4)
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """Clients that come back when told to. `took_s` from the first question to the answer, of those served."""
+    """Clients that come back when told to. `took_s` is from the first question to the first token."""
 
     clients: int
     served: int
@@ -53,7 +53,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overload(msgspec.Struct, frozen=True, kw_only=True):
-    """Rates per second of answers and of tokens in answers. `ideal_s` is the crowd's work at the peak rate."""
+    """Answers, and tokens of answers, a second. `ideal_s` is the crowd's work at the peak rate."""
 
     times: float
     idle_ttft_s: float

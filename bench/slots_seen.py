@@ -6,7 +6,7 @@ from triplane.inference.observer import CallObserver, SilentCall, SilentObserver
 
 
 class SlotsSeen(SilentObserver):
-    """`most` calls ran at once, all clients' together; `waits_s` is how long each request stood in the queue."""
+    """`most` calls ran at once, of all clients together; `waits_s`: how long each request was queued."""
 
     def __init__(self) -> None:
         self.running = 0

@@ -1,11 +1,10 @@
-"""Whose turn it is: the short version of `bench/fairness.py`. Order and shares are held, never clock times."""
+"""Whose turn it is: the short version of `bench/fairness.py`. Orders and shares are held, no clock times."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-
 from bench.fairness import (
     PAID_WEIGHT,
     PLANS,
@@ -15,6 +14,7 @@ from bench.fairness import (
 )
 from bench.gateway_load import ask, question
 from bench.slots_seen import SlotsSeen
+
 from fleets import MODEL, Fleet, running_fleet
 from triplane.domain.errors import Overloaded
 from triplane.inference.service.rpc.server import serving
@@ -36,6 +36,13 @@ async def fleet(seen: SlotsSeen) -> AsyncIterator[Fleet]:
         yield fleet
 
 
+async def until_waiting(fleet: Fleet, count: int) -> None:
+    while True:
+        if fleet.gateway.fleet()[0].waiting >= count:
+            return
+        await asyncio.sleep(0)
+
+
 async def test_a_light_user_is_next_whatever_queue_another_one_has_built(fleet: Fleet) -> None:
     ended: list[str] = []
 
@@ -46,8 +53,7 @@ async def test_a_light_user_is_next_whatever_queue_another_one_has_built(fleet: 
     async with asyncio.TaskGroup() as group:
         for _ in range(60):
             group.create_task(one("heavy"))
-        while fleet.gateway.fleet()[0].waiting < 60 - SLOTS:
-            await asyncio.sleep(0)
+        await until_waiting(fleet, 60 - SLOTS)
         group.create_task(one("light"))
 
     # Before it come those that had a slot already, and those that got one together with it.
@@ -62,8 +68,7 @@ async def test_a_full_queue_makes_room_for_a_light_user_at_the_cost_of_the_one_t
             group.create_task(ask(fleet.gateway, question(MODEL, plan="free", user="heavy")))
             for _ in range(SLOTS + 64 + 20)
         ]
-        while fleet.gateway.fleet()[0].waiting < 64:
-            await asyncio.sleep(0)
+        await until_waiting(fleet, 64)
         light = group.create_task(ask(fleet.gateway, question(MODEL, plan="free", user="light")))
 
     refused = [each.result() for each in flood if not each.result().is_answered]
