@@ -17,7 +17,7 @@ from triplane.domain.errors import Overloaded, TriplaneError
 from triplane.inference.fair_queue import FairQueue
 
 LEAST_RETRY_AFTER_S = 1.0
-LONGEST_LINE_S = 30.0
+LONGEST_LINE_S = 10.0
 """How far ahead those who are sent away are lined up: many never come back, and one who does shouldn't wait
 for all of them."""
 RECENT = 0.1
