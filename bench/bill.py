@@ -73,13 +73,12 @@ class Ledger(SilentObserver):
                 records[record.request_id.partition("-")[2]].append(record)
         whole, wrong = Bill(), 0
         for request_id, call in self._answered.items():
-            done = [each for each in records[request_id] if each.ended == "finished"]
-            computed = Usage(
-                prompt_tokens=sum(each.prompt_tokens for each in done),
-                completion_tokens=sum(each.generated_tokens for each in done),
-            )
-            wrong += msgspec.structs.replace(call.usage, cached_tokens=0) != computed
-            whole += _whole(call.usage, computed)
+            billed = (call.usage.prompt_tokens, call.usage.completion_tokens)
+            ended = [_computed(each) for each in records[request_id] if each.ended == "finished"]
+            # A call that broke off behind the engine's last byte was made again: then there are two.
+            computed = billed if billed in ended else (ended or [(0, 0)])[-1]
+            wrong += billed != computed
+            whole += _whole(billed, computed)
         for request_id, usage in self._told.items():
             wrong += usage.completion_tokens > sum(each.generated_tokens for each in records[request_id])
         every = [each for one in records.values() for each in one]
@@ -108,12 +107,16 @@ class Ledger(SilentObserver):
         return records[len(records) - new :]
 
 
-def _whole(billed: Usage, computed: Usage) -> Bill:
+def _computed(record: RequestRecord) -> tuple[int, int]:
+    return record.prompt_tokens, record.generated_tokens
+
+
+def _whole(billed: tuple[int, int], computed: tuple[int, int]) -> Bill:
     return Bill(
-        whole_billed=billed.completion_tokens,
-        whole_computed=computed.completion_tokens,
-        whole_prompt_billed=billed.prompt_tokens,
-        whole_prompt_computed=computed.prompt_tokens,
+        whole_prompt_billed=billed[0],
+        whole_billed=billed[1],
+        whole_prompt_computed=computed[0],
+        whole_computed=computed[1],
     )
 
 

@@ -66,8 +66,9 @@ FAULTS: tuple[Fault, ...] = (
     Hang(after_tokens=2, probability=0.0003),
     CloseListener(seconds=0.05, probability=0.0002),
 )
-IDLE_SOCKETS_S = 6.0
-"""After that long the gateway has closed the connections that it keeps open between requests."""
+IDLE_SOCKETS_S = 9.0
+"""After that long the gateway has closed the connections that it keeps between requests, all but one to each
+engine, by which it reads the load."""
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +218,7 @@ async def soak(
         stack.push_async_callback(asyncio.wait, (running,))
         stack.callback(running.cancel)
         clients = Clients(gateway, limiter, ledger)
+        await gateway.look()
         await clients.ask(200)
         await _quiet(gateway, engines, ledger)
         await asyncio.sleep(IDLE_SOCKETS_S)
