@@ -13,6 +13,7 @@ from triplane.inference.catalogue import parse_catalogue
 from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
 from triplane.inference.observer import GatewayObserver
+from triplane.inference.response_cache import ResponseStore
 from triplane.inference.simulated_engine.faults import Fault, FaultPlan
 from triplane.inference.simulated_engine.server import SimulatedEngineServer
 
