@@ -13,6 +13,7 @@ from triplane.inference.catalogue import parse_catalogue
 from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
 from triplane.inference.observer import GatewayObserver
+from triplane.inference.response_cache import ResponseStore
 from triplane.inference.simulated_engine.faults import Fault, FaultPlan
 from triplane.inference.simulated_engine.server import SimulatedEngineServer
 
@@ -54,6 +55,7 @@ async def running_fleet(
     engine: dict[str, Any] | None = None,
     plans: dict[str, Any] | None = None,
     observer: GatewayObserver | None = None,
+    responses: ResponseStore | None = None,
     **model: Any,
 ) -> AsyncIterator[Fleet]:
     """A fleet. A route's `replicas` is how many engines it has (one); the rest goes into the catalogue."""
@@ -75,14 +77,16 @@ async def running_fleet(
             }
         models = {MODEL: {"routes": list(tables), **model}}
         catalogue = parse_catalogue({"routes": tables, "models": models, "plans": plans or {}})
-        gateway = Gateway(catalogue, EngineOpener({}), observer=observer)
+        gateway = Gateway(catalogue, EngineOpener({}), observer=observer, responses=responses)
         stack.push_async_callback(gateway.close)
         yield Fleet(gateway, engines)
 
 
 def ask(text: str = "Tell me about the sea.", **fields: Any) -> CompletionRequest:
     sampling = Sampling(max_tokens=fields.pop("max_tokens", 20), temperature=0.0)
-    whose = {name: fields.pop(name) for name in ("tenant", "user", "plan", "affinity") if name in fields}
+    whose = {
+        name: fields.pop(name) for name in ("tenant", "user", "plan", "affinity", "caches") if name in fields
+    }
     flow = Flow(**{"tenant": "t", "user": "u", **whose})
     return CompletionRequest(
         request_id=fields.pop("request_id", "req_test"),

@@ -10,8 +10,7 @@ from triplane.domain.anthropic.answers import MessagesCollector, MessagesEncoder
 from triplane.domain.anthropic.requests import parse_messages_request
 from triplane.domain.errors import Busy, DependencyFailed, NotFound, Refused, TriplaneError
 from triplane.domain.ids import new_id
-from triplane.inference.completion import RunningCompletion
-from triplane.inference.gateway import Gateway
+from triplane.inference.gateway import AnyCompletion, Gateway
 
 
 @asynccontextmanager
@@ -44,7 +43,7 @@ async def serving_messages(gateway: Gateway) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def _stream(request: web.Request, completion: RunningCompletion, model: str) -> web.StreamResponse:
+async def _stream(request: web.Request, completion: AnyCompletion, model: str) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     encoder = MessagesEncoder(new_id("msg"), model)
@@ -53,7 +52,7 @@ async def _stream(request: web.Request, completion: RunningCompletion, model: st
     return response
 
 
-async def _whole(completion: RunningCompletion, model: str) -> web.Response:
+async def _whole(completion: AnyCompletion, model: str) -> web.Response:
     collector = MessagesCollector(new_id("msg"), model)
     async for event in completion:
         message = collector.add(event)

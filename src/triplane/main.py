@@ -34,6 +34,7 @@ from triplane.adapters.redis.connection import check_redis, open_redis
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
+from triplane.adapters.redis.response_cache import RedisResponses
 from triplane.adapters.redis.signals import RedisStopSignals
 from triplane.domain.fleet import RouteView
 from triplane.experience.web_app import WebApp
@@ -44,6 +45,7 @@ from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
 from triplane.inference.limit_policy import LimitPolicy
 from triplane.inference.limits import Limiter
+from triplane.inference.response_cache import MemoryResponses, ResponseStore
 from triplane.inference.service.completions import Completions
 from triplane.inference.service.http_proxy import HttpProxy
 from triplane.inference.service.keys import KeyFile
@@ -100,7 +102,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         redis = open_redis(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
         stack.push_async_callback(redis.aclose)
         objects = open_objects(settings.objects_url, settings.data_dir)
-        gateway = _gateway(settings, metrics, stack)
+        gateway = _gateway(settings, metrics, redis, stack)
         turns, conversations = PostgresTurns(database), PostgresConversations(database)
         reader = LogReader(redis)
         log, usage = RedisReplayLog(redis, reader), PostgresUsage(database)
@@ -204,7 +206,7 @@ async def run_http_gateway(settings: Settings, listening: socket.socket, options
         metrics = Metrics()
         keys, usage_log = KeyFile(options.keys), UsageLog(options.usage_log)
         stack.push_async_callback(usage_log.close)
-        gateway = _own_gateway(settings, metrics, stack)
+        gateway = _own_gateway(settings, metrics, _responses(settings, stack), stack)
         completions = Completions(gateway, Unlimited(), usage_log)
         told = _told_to_stop()
         proxy = HttpProxy(gateway, keys, completions, metrics, tracing, told.is_set)
@@ -233,7 +235,7 @@ async def run_rpc_gateway(settings: Settings, address: str, metrics_at: tuple[st
     async with AsyncExitStack() as stack:
         _tracing(settings, "triplane-gateway", stack)
         metrics, told = Metrics(), _told_to_stop()
-        gateway = _own_gateway(settings, metrics, stack)
+        gateway = _own_gateway(settings, metrics, _responses(settings, stack), stack)
         if metrics_at:
             server, thread = start_http_server(metrics_at[1], metrics_at[0], registry=metrics.registry)
             stack.callback(thread.join)
@@ -254,9 +256,9 @@ async def run_worker(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         _tracing(settings, "triplane-worker", stack)
         database = await _database(settings, stack)
-        gateway, usage = _gateway(settings, Metrics(), stack), PostgresUsage(database)
         redis = open_redis(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
         stack.push_async_callback(redis.aclose)
+        gateway, usage = _gateway(settings, Metrics(), redis, stack), PostgresUsage(database)
         titles = TitleDeps(
             conversations=PostgresConversations(database),
             gateway=gateway,
@@ -333,10 +335,12 @@ def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExi
     return limiter
 
 
-def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway | RemoteGateway:
+def _gateway(
+    settings: Settings, metrics: Metrics, redis: Redis, stack: AsyncExitStack
+) -> Gateway | RemoteGateway:
     """The gateway in this process, or the way to the one that the settings name. Raises CatalogueError."""
     if settings.gateway.address is None:
-        return _own_gateway(settings, metrics, stack)
+        return _own_gateway(settings, metrics, RedisResponses(redis), stack)
     remote = RemoteGateway(settings.gateway.address, _client_tls(settings.gateway))
     stack.push_async_callback(remote.close)
     return remote
@@ -369,10 +373,23 @@ def _pem(file: Path) -> bytes:
         raise SettingsError(f"{file} can't be read: {error.strerror}.") from error
 
 
-def _own_gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:
+def _responses(settings: Settings, stack: AsyncExitStack) -> ResponseStore:
+    """Where a gateway of its own keeps answers: in Redis, if the settings name one."""
+    if settings.redis_url is None:
+        return MemoryResponses()
+    redis = open_redis(settings.redis_url)
+    stack.push_async_callback(redis.aclose)
+    return RedisResponses(redis)
+
+
+def _own_gateway(
+    settings: Settings, metrics: Metrics, responses: ResponseStore, stack: AsyncExitStack
+) -> Gateway:
     """The gateway, with its fleet looked after and its catalogue followed. Raises CatalogueError."""
     opener = EngineOpener(embedded_url=settings.engine.url, embedded_key=settings.engine.api_key)
-    gateway = Gateway(catalogue_of(settings), opener, observer=CompletionMetrics(metrics))
+    gateway = Gateway(
+        catalogue_of(settings), opener, observer=CompletionMetrics(metrics), responses=responses
+    )
     stack.push_async_callback(gateway.close)
     watching = BackgroundTasks()
     watching.start("fleet", gateway.watch())

@@ -34,12 +34,16 @@ class StoredTurn:
 
 @dataclass(frozen=True)
 class Bill:
-    """One usage event."""
+    """One usage event: a call to an engine, by one of a turn's owners."""
 
     id: str
     turn_id: str | None
-    engine: str
     completion_tokens: int
+
+    @property
+    def owner(self) -> str:
+        """The attempt of the turn that the call was made for: the id without the call's number."""
+        return self.id.removesuffix("_rest").rpartition("_")[0]
 
 
 @dataclass
@@ -81,7 +85,7 @@ SELECT t.id, t.request_id, t.state, t.fence, t.completion_tokens, m.content_json
 FROM turns t JOIN messages m ON m.tenant_id = t.tenant_id AND m.id = t.message_id
 LEFT JOIN messages q ON q.tenant_id = m.tenant_id AND q.id = m.parent_id"""
 
-_BILLS = "SELECT id, turn_id, engine, completion_tokens FROM usage_events"
+_BILLS = "SELECT id, turn_id, completion_tokens FROM usage_events"
 
 _ORPHANS = """
 SELECT m.id FROM messages m LEFT JOIN messages p ON p.tenant_id = m.tenant_id AND p.id = m.parent_id
@@ -115,16 +119,16 @@ def _check_order(stored: Stored) -> Iterable[str]:
 
 
 def _check_bills(stored: Stored) -> Iterable[str]:
-    """Each attempt is billed once at most, and the turn's total is that of its attempts."""
-    attempts: Counter[str] = Counter()
+    """A bill names one of the turn's attempts, and the turn's total is that of its bills at most."""
+    attempts: dict[str, set[str]] = defaultdict(set)
     tokens: Counter[str] = Counter()
     for bill in stored.bills:
         if bill.turn_id and not bill.id.endswith("_rest"):
-            attempts[bill.turn_id] += 1
+            attempts[bill.turn_id].add(bill.owner)
             tokens[bill.turn_id] += bill.completion_tokens
     for turn in stored.turns.values():
-        if attempts[turn.id] > turn.fence:
-            yield f"{turn.id} had {turn.fence} attempts and {attempts[turn.id]} bills"
+        if len(attempts[turn.id]) > turn.fence:
+            yield f"{turn.id} had {turn.fence} attempts, and {len(attempts[turn.id])} are billed"
         if tokens[turn.id] < turn.completion_tokens:
             yield f"{turn.id} says {turn.completion_tokens} tokens, its bills {tokens[turn.id]}"
 
@@ -150,7 +154,7 @@ def _left_to_compute(stored: Stored) -> int:
     """What all attempts but each turn's last had still been allowed when they were billed."""
     billed: Counter[str] = Counter()
     for bill in stored.bills:
-        billed[bill.id.removesuffix("_rest")] += bill.completion_tokens
+        billed[bill.owner] += bill.completion_tokens
     return sum(
         max(0, MOST_TOKENS - billed[f"usage_{turn.id.removeprefix('turn_')}_{fence}"])
         for turn in stored.turns.values()

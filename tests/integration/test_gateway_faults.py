@@ -16,7 +16,8 @@ from triplane.domain.errors import (
     Overloaded,
     TriplaneError,
 )
-from triplane.domain.events import Delta, Failed, Finished
+from triplane.domain.events import Delta, Failed, Finished, Started
+from triplane.inference.response_cache import MemoryResponses
 from triplane.inference.simulated_engine.faults import (
     CloseListener,
     Drop,
@@ -257,3 +258,19 @@ async def test_a_conversation_stays_with_the_replica_that_has_its_prefix() -> No
     cached, computed = sum(each.prompt_cached for each in told), sum(each.prompt_computed for each in told)
     assert cached / (cached + computed) > 0.6
     assert sum(each.requests > 0 for each in told) > 1
+
+
+async def test_a_deterministic_request_of_a_key_that_caches_is_answered_from_memory_the_second_time() -> None:
+    async with running_fleet({"pool": {}}, responses=MemoryResponses()) as fleet:
+        first = await complete(fleet.gateway, ask(caches=True))
+        again = await complete(fleet.gateway, ask(caches=True, request_id="req_again"))
+        without = await complete(fleet.gateway, ask())
+        elsewhere = await complete(fleet.gateway, ask(caches=True, tenant="another"))
+        asked = fleet.requests_at(0)
+
+    assert again.text == first.text
+    assert again.usage == first.usage
+    assert again.calls == []
+    assert again.events[0] == Started(engine="cache", model="simulated-llama-8b", is_cached=True)
+    assert without.text == elsewhere.text == first.text
+    assert asked == 3

@@ -218,11 +218,16 @@ def doctor() -> None:
 
 
 @keys.command("create")
-def keys_create(name: Annotated[str, typer.Argument(help="What the key is for.")]) -> None:
+def keys_create(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    cache_answers: Annotated[
+        bool, typer.Option("--cache-answers", help="Answer a repeated deterministic request from memory.")
+    ] = False,
+) -> None:
     """Make an API key and print it, this once."""
     from triplane.cli.accounts import create_key
 
-    typer.echo(asyncio.run(create_key(read_settings(), name)))
+    typer.echo(asyncio.run(create_key(read_settings(), name, caches_answers=cache_answers)))
 
 
 @keys.command("list")

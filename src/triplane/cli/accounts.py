@@ -14,10 +14,10 @@ from triplane.orchestration.accounts.sessions import Sessions, principal_of
 from triplane.settings import Settings
 
 
-async def create_key(settings: Settings, name: str) -> str:
+async def create_key(settings: Settings, name: str, *, caches_answers: bool = False) -> str:
     """A new key's secret. Raises InvalidRequest."""
     async with _administrator(settings) as (keys, who):
-        _, secret = await keys.create(who, name)
+        _, secret = await keys.create(who, name, caches_answers=caches_answers)
         return secret
 
 

@@ -11,12 +11,16 @@ from triplane.domain.money import EngineCall
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks. Every query carries `tenant_id`; what a user owns is checked by `user_id` too."""
+    """Who asks. Every query carries `tenant_id`; what a user owns is checked by `user_id` too.
+
+    With `caches_answers`, a property of the API key, an answer may come from the response cache.
+    """
 
     tenant_id: str
     user_id: str
     is_admin: bool = False
     api_key_id: str | None = None
+    caches_answers: bool = False
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,12 +81,16 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed", omit_defau
 EngineEvent = Started | Delta | ToolCallDelta | Finished | Failed
 
 
-class TurnStarted(msgspec.Struct, frozen=True, kw_only=True, tag="turn_started"):
+class TurnStarted(msgspec.Struct, frozen=True, kw_only=True, tag="turn_started", omit_defaults=True):
+    """The last two are those of `Started`."""
+
     turn_id: str
     conversation_id: str
     message_id: str
     model: str
     created: int
+    degraded: list[str] = []
+    is_cached: bool = False
 
 
 class TurnError(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ word shown, where it can; what the client has seen is never repeated.
 import asyncio
 import io
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,10 @@ from triplane.domain.money import EngineCall, usage_of
 from triplane.inference.attempt import Attempt
 from triplane.inference.attempts import Attempts
 from triplane.inference.cascade import Probe
+from triplane.inference.response_cache import CachedAnswer
+
+Keep = Callable[[CachedAnswer], Awaitable[None]]
+"""Puts a whole answer where a request like this one finds it."""
 
 
 class RunningCompletion:
@@ -36,7 +40,9 @@ class RunningCompletion:
         *,
         probe: Probe | None = None,
         degraded: Sequence[str] = (),
+        keep: Keep | None = None,
     ) -> None:
+        self._keep = keep
         self.degraded = list(degraded)
         self._request = request
         self._attempts = attempts
@@ -117,6 +123,16 @@ class RunningCompletion:
             events = await self._judged(attempt, events, self._probe)
         for event in events:
             self._show(event)
+        if self._keep is not None and self._is_over and isinstance(events[-1], Finished):
+            await self._keep_answer(self._keep, attempt, events[-1])
+
+    async def _keep_answer(self, keep: Keep, attempt: Attempt, finished: Finished) -> None:
+        if self._has_called_tools or finished.reason == "content_filter":
+            return
+        answer = CachedAnswer(
+            model=attempt.model, text=self._shown.getvalue(), reason=finished.reason, usage=self.usage
+        )
+        await keep(answer)
 
     def _begin(self, attempt: Attempt) -> None:
         """An engine took the request; who it is, is told once, when its answer may be shown."""

@@ -7,6 +7,7 @@ to bottom: the model's routes that can serve it → less of it under load → th
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -26,7 +27,10 @@ from triplane.inference.degradation import steps_for, with_less_history, without
 from triplane.inference.engines.engine import Engine
 from triplane.inference.fleet import EngineBuilder, Fleet, RouteView
 from triplane.inference.observer import GatewayObserver, SilentObserver
+from triplane.inference.response_cache import CachedCompletion, ResponseCache, ResponseStore, may_cache
 from triplane.inference.routing import order_routes
+
+AnyCompletion = RunningCompletion | CachedCompletion
 
 
 class Gateway:
@@ -38,17 +42,24 @@ class Gateway:
         build: EngineBuilder,
         *,
         observer: GatewayObserver | None = None,
+        responses: ResponseStore | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fleet = Fleet(catalogue, build, now)
         self._observer = observer or SilentObserver()
+        self._responses = ResponseCache(responses) if responses else None
 
-    async def complete(self, request: CompletionRequest) -> RunningCompletion:
-        """The running completion, once an engine has taken the request.
+    async def complete(self, request: CompletionRequest) -> AnyCompletion:
+        """The running completion, once an engine has taken the request; or the answer that is known.
 
         Raises ModelNotFound, ContextTooLong, InvalidRequest, Overloaded, FirstTokenTimeout,
         EngineUnavailable, EngineFailed. What fails later, and can't be survived, arrives as `Failed`.
         """
+        self._model(request.model)
+        cache = self._responses if may_cache(request) else None
+        if cache and (known := await cache.find(request)):
+            return known
+        asked = request
         request, degraded = await self._degrade(request)
         model = self._model(request.model)
         routes = self._able_routes(request, model)
@@ -56,7 +67,8 @@ class Gateway:
         attempts = Attempts(
             request, routes, self._fleet, self._observer, probed=probe.route if probe else None
         )
-        completion = RunningCompletion(request, attempts, probe=probe, degraded=degraded)
+        keep = partial(cache.keep, asked) if cache and not degraded else None
+        completion = RunningCompletion(request, attempts, probe=probe, degraded=degraded, keep=keep)
         try:
             await completion.open()
         except BaseException:

@@ -235,9 +235,9 @@ async def _record(completion: Completion, draft: Draft, started: TurnStarted) ->
     """Put the engine's events into the draft until they end."""
     async for event in completion:
         match event:
-            case Started():
+            case Started(degraded=degraded, is_cached=is_cached):
                 if not draft.position:
-                    draft.add(started)
+                    draft.add(msgspec.structs.replace(started, degraded=degraded, is_cached=is_cached))
             case Delta() | ToolCallDelta():
                 draft.add(event)
             case Finished(reason=reason):

@@ -13,7 +13,9 @@ from triplane.domain.events import (
     Failed,
     Finished,
     FinishReason,
+    Started,
     ToolCallDelta,
+    TurnStarted,
     TurnStatus,
     Usage,
 )
@@ -55,8 +57,13 @@ class ChunkEncoder:
         whole = self._encode(ChunkChoice(delta=ChunkDelta(content=mark)))
         self._before_text, self._after_text = whole.split(msgspec.json.encode(mark))
 
-    def role(self) -> bytes:
-        return self._encode(ChunkChoice(delta=ChunkDelta(role="assistant", content="")))
+    def role(self, started: Started | TurnStarted | None = None) -> bytes:
+        """The first chunk; what is to be told of how the answer came about is in it."""
+        return self._first(ChunkDelta(role="assistant", content=""), started)
+
+    def started(self, started: Started) -> bytes:
+        """What became known behind the first chunk, if it is to be told."""
+        return self._first(ChunkDelta(), started) if started.degraded or started.is_cached else b""
 
     def nothing(self) -> bytes:
         """An empty delta: the answer is whole but not stored yet, and only the position moves on.
@@ -84,6 +91,14 @@ class ChunkEncoder:
         if not self._include_usage:
             return frames
         return frames + _frame(self._chunk([], usage=usage))
+
+    def _first(self, delta: ChunkDelta, started: Started | TurnStarted | None) -> bytes:
+        chunk = self._chunk([ChunkChoice(delta=delta)])
+        if started is not None:
+            chunk = msgspec.structs.replace(
+                chunk, degraded=started.degraded or msgspec.UNSET, cached=started.is_cached or msgspec.UNSET
+            )
+        return _frame(chunk)
 
     def _encode(self, choice: ChunkChoice, status: TurnStatus | None = None) -> bytes:
         return _frame(self._chunk([choice], status=status))
@@ -122,6 +137,9 @@ async def stream_completion(
     yield encoder.role()
     async for event in events:
         match event:
+            case Started():
+                if frame := encoder.started(event):
+                    yield frame
             case Delta():
                 yield encoder.delta(event)
             case ToolCallDelta():
@@ -130,13 +148,16 @@ async def stream_completion(
                 yield encoder.end(reason, usage)
             case Failed(code=code, message=message):
                 yield error_frame(error_from_code(code, message))
-            case _:
-                pass
     yield DONE
 
 
 def present_answer(
-    answer: GrowingAnswer, identity: Identity, reason: FinishReason, usage: Usage, status: TurnStatus | None
+    answer: GrowingAnswer,
+    identity: Identity,
+    reason: FinishReason,
+    usage: Usage,
+    status: TurnStatus | None,
+    started: Started | TurnStarted | None = None,
 ) -> ChatCompletion:
     """The whole answer, `chat.completion`."""
     message = AnswerMessage(
@@ -150,6 +171,8 @@ def present_answer(
         model=identity.model,
         choices=[Choice(message=message, finish_reason=reason, logprobs=logprobs)],
         usage=present_usage(usage),
+        degraded=(started.degraded if started else None) or msgspec.UNSET,
+        cached=(started.is_cached if started else False) or msgspec.UNSET,
         conversation_id=identity.conversation_id,
         turn_id=identity.turn_id,
         message_id=identity.message_id,
@@ -160,9 +183,12 @@ def present_answer(
 async def collect_completion(events: AsyncIterable[EngineEvent], identity: Identity) -> ChatCompletion:
     """The whole answer of a stateless completion. Raises what the engine failed with."""
     answer = GrowingAnswer()
+    started: Started | None = None
     async for event in events:
+        if isinstance(event, Started):
+            started = event
         if isinstance(event, Finished):
-            return present_answer(answer, identity, event.reason, event.usage, None)
+            return present_answer(answer, identity, event.reason, event.usage, None, started)
         if isinstance(event, Failed):
             raise error_from_code(event.code, event.message)
         answer.add(event)

@@ -239,7 +239,8 @@ def present_usage(usage: Usage) -> WireUsage:
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """One `chat.completion.chunk`. The last fields come with turns only."""
+    """One `chat.completion.chunk`. The first has `degraded` or `cached`, where they apply; the last fields
+    come with turns only."""
 
     id: str
     created: int
@@ -247,6 +248,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     choices: list[ChunkChoice]
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     usage: WireUsage | msgspec.UnsetType = msgspec.UNSET
+    degraded: list[str] | msgspec.UnsetType = msgspec.UNSET
+    cached: bool | msgspec.UnsetType = msgspec.UNSET
     conversation_id: str | msgspec.UnsetType = msgspec.UNSET
     turn_id: str | msgspec.UnsetType = msgspec.UNSET
     message_id: str | msgspec.UnsetType = msgspec.UNSET
@@ -268,7 +271,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer, `chat.completion`. The last fields come with turns only."""
+    """The whole answer, `chat.completion`. `degraded` names what was left out because of the load, `cached`
+    says that it came from the response cache; the last fields come with turns only."""
 
     id: str
     created: int
@@ -276,6 +280,8 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     choices: list[Choice]
     usage: WireUsage
     object: Literal["chat.completion"] = "chat.completion"
+    degraded: list[str] | msgspec.UnsetType = msgspec.UNSET
+    cached: bool | msgspec.UnsetType = msgspec.UNSET
     conversation_id: str | msgspec.UnsetType = msgspec.UNSET
     turn_id: str | msgspec.UnsetType = msgspec.UNSET
     message_id: str | msgspec.UnsetType = msgspec.UNSET

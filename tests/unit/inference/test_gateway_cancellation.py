@@ -23,7 +23,7 @@ from scripted_engines import (
     sure,
 )
 from triplane.domain.errors import EngineFailed, EngineUnavailable, Overloaded, TriplaneError
-from triplane.inference.completion import RunningCompletion
+from triplane.inference.gateway import AnyCompletion
 
 DOWN = EngineUnavailable("down")
 BROKEN = EngineFailed("broken")
@@ -91,7 +91,7 @@ def test_a_client_that_is_cancelled_leaves_nothing(make: Callable[[], Scene], st
 def test_closing_from_another_task_ends_the_iteration_and_leaves_nothing(
     make: Callable[[], Scene], steps: list[float]
 ) -> None:
-    async def read_all(completion: RunningCompletion) -> None:
+    async def read_all(completion: AnyCompletion) -> None:
         async for _ in completion:
             pass
 
@@ -248,6 +248,6 @@ def test_closing_is_no_failure_of_the_engine() -> None:
     run_instantly(close_often())
 
 
-async def _texts(completion: RunningCompletion) -> int:
+async def _texts(completion: AnyCompletion) -> int:
     """How many events came before it was closed."""
     return len([event async for event in completion])

@@ -63,6 +63,7 @@ class PostgresAccounts:
             key.prefix,
             secret_sha256,
             key.created_at,
+            key.caches_answers,
         )
 
     async def find_api_key(self, secret_sha256: bytes) -> Principal | None:
@@ -74,6 +75,7 @@ class PostgresAccounts:
             user_id=row["user_id"],
             is_admin=row["is_admin"],
             api_key_id=row["id"],
+            caches_answers=row["caches_answers"],
         )
 
     async def list_api_keys(self, who: Principal) -> list[ApiKey]:
@@ -114,12 +116,12 @@ WHERE s.id = $1 AND s.ended_at IS NULL AND s.expires_at > now()"""
 _END_SESSION = "UPDATE sessions SET ended_at = now() WHERE id = $1 AND ended_at IS NULL"
 
 _ADD_KEY = """
-INSERT INTO api_keys (tenant_id, id, user_id, name, prefix, secret_sha256, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)"""
+INSERT INTO api_keys (tenant_id, id, user_id, name, prefix, secret_sha256, created_at, caches_answers)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"""
 
 _FIND_KEY = """
 WITH found AS (
-    SELECT k.tenant_id, k.user_id, k.id, k.last_used_at, u.is_admin
+    SELECT k.tenant_id, k.user_id, k.id, k.caches_answers, k.last_used_at, u.is_admin
     FROM api_keys k JOIN users u ON u.tenant_id = k.tenant_id AND u.id = k.user_id
     WHERE k.secret_sha256 = $1 AND k.revoked_at IS NULL
 ), noted AS (
@@ -127,10 +129,10 @@ WITH found AS (
     WHERE k.tenant_id = f.tenant_id AND k.id = f.id
       AND (f.last_used_at IS NULL OR f.last_used_at < now() - interval '1 minute')
 )
-SELECT tenant_id, user_id, id, is_admin FROM found"""
+SELECT tenant_id, user_id, id, caches_answers, is_admin FROM found"""
 
 _LIST_KEYS = """
-SELECT id, name, prefix, created_at, last_used_at, revoked_at FROM api_keys
+SELECT id, name, prefix, caches_answers, created_at, last_used_at, revoked_at FROM api_keys
 WHERE tenant_id = $1 AND user_id = $2 ORDER BY id"""
 
 _REVOKE_KEY = """

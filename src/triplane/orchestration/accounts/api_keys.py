@@ -18,14 +18,18 @@ _MAX_NAME = 100
 class ApiKeys:
     store: AccountStore
 
-    async def create(self, who: Principal, name: str) -> tuple[ApiKey, str]:
+    async def create(self, who: Principal, name: str, *, caches_answers: bool = False) -> tuple[ApiKey, str]:
         """A new key and its secret, which can't be had again. Raises InvalidRequest (`name`)."""
         name = name.strip()
         if not name or len(name) > _MAX_NAME or not name.isprintable():
             raise InvalidRequest(f"Give the key a name of 1 to {_MAX_NAME} characters.", param="name")
         secret = KEY_START + new_secret()
         key = ApiKey(
-            id=new_id("key"), name=name, prefix=secret[:_PREFIX_LENGTH], created_at=datetime.now(UTC)
+            id=new_id("key"),
+            name=name,
+            prefix=secret[:_PREFIX_LENGTH],
+            created_at=datetime.now(UTC),
+            caches_answers=caches_answers,
         )
         await self.store.add_api_key(who, key, sha256_of(secret))
         return key, secret

@@ -15,6 +15,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     prefix: str
     created_at: datetime
+    caches_answers: bool = False
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
 

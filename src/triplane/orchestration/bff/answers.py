@@ -51,7 +51,7 @@ async def stream_turn(
 def _turn_frames(event: TurnEvent, encoder: ChunkEncoder) -> bytes:
     match event:
         case TurnStarted():
-            return encoder.role()
+            return encoder.role(event)
         case Delta():
             return encoder.delta(event)
         case ToolCallDelta():
@@ -69,11 +69,15 @@ def _turn_frames(event: TurnEvent, encoder: ChunkEncoder) -> bytes:
 async def collect_turn(entries: AsyncIterable[LogEntry], identity: Identity) -> ChatCompletion:
     """The whole answer of a turn. Raises what the turn failed with; its text so far is in the store."""
     answer = GrowingAnswer()
+    started: TurnStarted | None = None
     async for entry in entries:
         event = entry.event
+        if isinstance(event, TurnStarted):
+            started = event
         if isinstance(event, TurnEnded):
             if event.error:
                 raise error_from_code(event.error.code, event.error.message)
-            return present_answer(answer, identity, event.finish_reason or "stop", event.usage, event.status)
+            reason = event.finish_reason or "stop"
+            return present_answer(answer, identity, reason, event.usage, event.status, started)
         answer.add(event)
     raise StoreUnavailable("The turn can't be followed now. Ask for it again.")

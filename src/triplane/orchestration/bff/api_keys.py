@@ -18,7 +18,10 @@ from triplane.orchestration.bff.request import StrictRequest
 
 
 class NewApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """With `caches_answers` a deterministic request may be answered from the response cache."""
+
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    caches_answers: bool = False
 
 
 class ApiKeyObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +31,7 @@ class ApiKeyObject(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["api_key"] = "api_key"
     name: str
     prefix: str
+    caches_answers: bool
     created_at: int
     last_used_at: int | None
     revoked_at: int | None
@@ -54,7 +58,7 @@ async def list_api_keys(request: StrictRequest, deps: Deps) -> Page[ApiKeyObject
 async def create_api_key(
     request: StrictRequest, deps: Deps, data: JSONBody[NewApiKey]
 ) -> Response[ApiKeyWithSecret]:
-    key, secret = await deps.api_keys.create(request.principal, data.name)
+    key, secret = await deps.api_keys.create(request.principal, data.name, caches_answers=data.caches_answers)
     shown = ApiKeyWithSecret(**msgspec.structs.asdict(_present(key)), key=secret)
     return Response(shown, headers={"cache-control": "no-store"})
 
@@ -78,6 +82,7 @@ def _present(key: ApiKey) -> ApiKeyObject:
         id=key.id,
         name=key.name,
         prefix=key.prefix,
+        caches_answers=key.caches_answers,
         created_at=int(key.created_at.timestamp()),
         last_used_at=_seconds(key.last_used_at),
         revoked_at=_seconds(key.revoked_at),

@@ -13,7 +13,12 @@ _LOOKED_AT = 4096
 
 def flow_of(who: Principal, plan_of: PlanOf, affinity: str | None = None) -> Flow:
     return Flow(
-        tenant=who.tenant_id, user=who.user_id, plan=plan_of(who), api_key=who.api_key_id, affinity=affinity
+        tenant=who.tenant_id,
+        user=who.user_id,
+        plan=plan_of(who),
+        api_key=who.api_key_id,
+        affinity=affinity,
+        caches=who.caches_answers,
     )
 
 

@@ -107,6 +107,7 @@ class RemoteCompletion:
         if self._is_closed:
             return
         self._is_closed = True
+        self._ready.clear()
         try:
             async with asyncio.timeout(STOP_S):
                 if not self._reading.done():
@@ -128,6 +129,8 @@ class RemoteCompletion:
     def _take(self, events: list[EngineEvent] | None) -> None:
         if events is None:
             self._is_over = True
+            return
+        if self._is_closed:
             return
         self._ready, self._place = events, 0
         for event in events:

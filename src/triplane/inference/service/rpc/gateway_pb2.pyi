@@ -42,14 +42,16 @@ class Event(_message.Message):
     def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., tool_call: _Optional[_Union[ToolCallDelta, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("engine", "model", "degraded")
+    __slots__ = ("engine", "model", "degraded", "is_cached")
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    IS_CACHED_FIELD_NUMBER: _ClassVar[int]
     engine: str
     model: str
     degraded: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, engine: _Optional[str] = ..., model: _Optional[str] = ..., degraded: _Optional[_Iterable[str]] = ...) -> None: ...
+    is_cached: bool
+    def __init__(self, engine: _Optional[str] = ..., model: _Optional[str] = ..., degraded: _Optional[_Iterable[str]] = ..., is_cached: _Optional[bool] = ...) -> None: ...
 
 class Delta(_message.Message):
     __slots__ = ("text", "logprobs")

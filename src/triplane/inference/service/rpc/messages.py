@@ -110,7 +110,12 @@ def _event(event: EngineEvent) -> pb.Event:
             )
             return pb.Event(tool_call=call)
         case Started():
-            started = pb.Started(engine=event.engine, model=event.model, degraded=event.degraded)
+            started = pb.Started(
+                engine=event.engine,
+                model=event.model,
+                degraded=event.degraded,
+                is_cached=event.is_cached,
+            )
             return pb.Event(started=started)
         case Finished():
             return pb.Event(finished=pb.Finished(reason=event.reason, usage=_usage(event.usage)))
@@ -135,7 +140,12 @@ def _event_of(message: pb.Event) -> EngineEvent:
             )
         case "started":
             begun = message.started
-            return Started(engine=begun.engine, model=begun.model, degraded=list(begun.degraded))
+            return Started(
+                engine=begun.engine,
+                model=begun.model,
+                degraded=list(begun.degraded),
+                is_cached=begun.is_cached,
+            )
         case "finished":
             reason = message.finished.reason
             known = cast(FinishReason, reason) if reason in _REASONS else "stop"

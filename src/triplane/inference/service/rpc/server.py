@@ -28,8 +28,7 @@ from triplane.domain.errors import (
     StreamStalled,
     TriplaneError,
 )
-from triplane.inference.completion import RunningCompletion
-from triplane.inference.gateway import Gateway
+from triplane.inference.gateway import AnyCompletion, Gateway
 from triplane.inference.service.rpc import gateway_pb2 as pb
 from triplane.inference.service.rpc.messages import ERROR_KEY, SERVICE, model_message, progress, refusal_of
 
@@ -148,7 +147,7 @@ async def serving(gateway: Gateway, address: str, tls: TlsFiles | None = None) -
         await server.stop(CLOSE_S)
 
 
-async def _stop_when_told(asked: AsyncIterator[pb.CompleteRequest], completion: RunningCompletion) -> None:
+async def _stop_when_told(asked: AsyncIterator[pb.CompleteRequest], completion: AnyCompletion) -> None:
     async for message in asked:
         if message.WhichOneof("kind") == "stop":
             await completion.aclose()
