@@ -1,6 +1,7 @@
 """A load client that costs little: one prepared request per connection, its answer counted in place."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -23,7 +24,9 @@ class Counts:
     ttft_s: list[float] = field(default_factory=list)
 
 
-def request_bytes(port: int, key: str, words: int, *, stream: bool) -> bytes:
+def request_bytes(
+    port: int, key: str, words: int, *, stream: bool, headers: Mapping[str, str] | None = None
+) -> bytes:
     body = msgspec.json.encode(
         {
             "model": "zero-delay",
@@ -35,9 +38,10 @@ def request_bytes(port: int, key: str, words: int, *, stream: bool) -> bytes:
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\n"
         f"content-type: application/json\r\naccept: application/json\r\nuser-agent: load\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
+        f"content-length: {len(body)}\r\n"
     )
-    return head.encode() + body
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    return f"{head}{more}\r\n".encode() + body
 
 
 class LoadConnection(asyncio.Protocol):
@@ -90,8 +94,8 @@ class LoadConnection(asyncio.Protocol):
         head, separator, body = self._whole.partition(b"\r\n\r\n")
         if not separator:
             return
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
-        if len(body) >= length:
+        length = head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]
+        if len(body) >= int(length) if length else body.endswith(_END_OF_CHUNKS):
             self._whole = b""
             self._counts.ttft_s.append(perf_counter() - self._asked_at)
             self._answered(head.startswith(b"HTTP/1.1 200"))

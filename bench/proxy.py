@@ -1,8 +1,8 @@
 """What the gateway's own HTTP face costs on one core, beside a relay of bare bytes, before an engine that
 costs nothing: `python -m bench.proxy`.
 
-The gateway runs alone on core 0, with authentication, metering and metrics on; engine and clients share
-core 1. CPU is that process's alone. Timings never fail.
+The gateway runs alone on core 0, with authentication, limits, a queue, metering and metrics on; engine and
+clients share core 1. CPU is that process's alone. Timings never fail.
 """
 
 import argparse
@@ -12,9 +12,9 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
@@ -29,6 +29,25 @@ from bench.zero_delay_engine import MODEL, ZeroDelayEngine, running_zero_delay_e
 from triplane.inference.service.keys import make_key
 
 CADENCE_S = 0.02
+
+_CATALOGUE = """
+[routes.engine]
+engine = "openai_http"
+urls = ["{url}"]
+model = "{model}"
+context_length = 8192
+slots = 4096
+price = {{ input = 0.15, output = 0.6 }}
+
+[models."{model}"]
+routes = ["engine"]
+
+[plans.default]
+requests_per_minute = 100_000_000
+tokens_per_minute = 100_000_000_000
+concurrent = 100_000
+"""
+"""With limits, wide enough for the load."""
 _START_S = 20.0
 
 
@@ -65,6 +84,10 @@ class Proxy:
     port: int
     key: str
     process: psutil.Process
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def request(self, words: int, *, stream: bool) -> bytes:
+        return request_bytes(self.port, self.key, words, stream=stream, headers=self.headers)
 
     def cpu_s(self) -> float:
         times = self.process.cpu_times()
@@ -72,11 +95,12 @@ class Proxy:
 
 
 async def measure(proxy: Proxy, engine: ZeroDelayEngine, load: Load) -> ProxyCost:
-    stream_rate, stream_cpu = await _per_request(proxy, engine, load, stream=True)
-    whole_rate, whole_cpu = await _per_request(proxy, engine, load, stream=False)
-    bare = await _idle_ttft_ms(_port_of(engine), "", engine, load)
-    own = await _idle_ttft_ms(proxy.port, proxy.key, engine, load)
-    event_cpu, event_rate, core, busy = await _per_event(proxy, engine, load)
+    stream_rate, stream_cpu = await per_request(proxy, engine, load, stream=True)
+    whole_rate, whole_cpu = await per_request(proxy, engine, load, stream=False)
+    request = proxy.request(1, stream=True)
+    bare = await idle_ttft_ms(port_of(engine), request, engine, load)
+    own = await idle_ttft_ms(proxy.port, request, engine, load)
+    event_cpu, event_rate, core, busy = await per_event(proxy, engine, load)
     return ProxyCost(
         stream_requests_per_s=stream_rate,
         stream_cpu_us=stream_cpu,
@@ -86,19 +110,19 @@ async def measure(proxy: Proxy, engine: ZeroDelayEngine, load: Load) -> ProxyCos
         events_per_s=event_rate,
         core_used=core,
         added_ttft_ms_p50=median(own) - median(bare),
-        added_ttft_ms_p99=_p99(own) - _p99(bare),
+        added_ttft_ms_p99=p99(own) - p99(bare),
         busy_ttft_ms_p50=median(busy),
-        busy_ttft_ms_p99=_p99(busy),
-        kib_per_stream=await _memory(proxy, engine, load),
+        busy_ttft_ms_p99=p99(busy),
+        kib_per_stream=await memory_of(proxy, engine, load),
     )
 
 
-async def _per_request(
+async def per_request(
     proxy: Proxy, engine: ZeroDelayEngine, load: Load, *, stream: bool
 ) -> tuple[float, float]:
     """Requests a second with all that the core gives, and CPU of each, in µs."""
     engine.cadence_s = 0.0
-    request = request_bytes(proxy.port, proxy.key, 1, stream=stream)
+    request = proxy.request(1, stream=stream)
     warm = await open_connections(proxy.port, request, load.concurrency, 50, Counts(), stream=stream)
     await finish(warm, 60)
     times = load.requests // load.concurrency
@@ -111,22 +135,21 @@ async def _per_request(
     return counts.answers / wall, (proxy.cpu_s() - cpu) / counts.answers * 1e6
 
 
-async def _idle_ttft_ms(port: int, key: str, engine: ZeroDelayEngine, load: Load) -> list[float]:
+async def idle_ttft_ms(port: int, request: bytes, engine: ZeroDelayEngine, load: Load) -> list[float]:
     """One request at a time."""
     engine.cadence_s = 0.0
     counts = Counts()
-    request = request_bytes(port, key, 1, stream=True)
     await finish(await open_connections(port, request, 1, load.sequential + 100, counts, stream=True), 60)
     return [each * 1e3 for each in counts.ttft_s[100:]]
 
 
-async def _per_event(
+async def per_event(
     proxy: Proxy, engine: ZeroDelayEngine, load: Load
 ) -> tuple[float, float, float, list[float]]:
     """CPU of an event in µs, events a second, the share of the core, times to first token in ms."""
     engine.cadence_s = CADENCE_S
     words = int((load.window_s + 6) / CADENCE_S)
-    request = request_bytes(proxy.port, proxy.key, words, stream=True)
+    request = proxy.request(words, stream=True)
     counts = Counts()
     opened = await open_connections(proxy.port, request, load.streams, 1, counts, stream=True)
     try:
@@ -139,10 +162,10 @@ async def _per_event(
     return cpu / events * 1e6, events / wall, cpu / wall, [each * 1e3 for each in counts.ttft_s]
 
 
-async def _memory(proxy: Proxy, engine: ZeroDelayEngine, load: Load) -> float:
+async def memory_of(proxy: Proxy, engine: ZeroDelayEngine, load: Load) -> float:
     """KiB of an open stream, by the growth of the process."""
     engine.cadence_s = 0.25
-    request = request_bytes(proxy.port, proxy.key, 1000, stream=True)
+    request = proxy.request(1000, stream=True)
     before = proxy.process.memory_info().rss
     counts = Counts()
     opened = await open_connections(proxy.port, request, load.open_streams, 1, counts, stream=True)
@@ -174,38 +197,36 @@ async def running_gateway(engine: ZeroDelayEngine, folder: Path) -> AsyncIterato
     secret, lines = make_key("bench")
     keys = folder / "keys.toml"
     keys.write_text(lines)
-    port = _free_port()
+    (folder / "models.toml").write_text(_CATALOGUE.format(url=engine.url, model=MODEL))
+    port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("TRIPLANE_", "OTEL_"))},
         "TRIPLANE_DATA_DIR": str(folder),
         "TRIPLANE_LOG_LEVEL": "warning",
-        "TRIPLANE_MODEL": MODEL,
-        "TRIPLANE_ENGINE_URL": engine.url,
-        "TRIPLANE_ENGINE_KIND": "openai_http",
     }
     command = (sys.executable, "-m", "triplane.cli", "gateway")
     options = ("--http", f"127.0.0.1:{port}", "--keys", str(keys), "--grace", "1")
-    async with _process((*command, *options), environment, port) as process:
+    async with running_process((*command, *options), environment, port) as process:
         yield Proxy(port, secret, process)
 
 
 @asynccontextmanager
 async def running_raw_relay(engine: ZeroDelayEngine) -> AsyncIterator[Proxy]:
-    port = _free_port()
-    command = (sys.executable, "-m", "bench.raw_relay", str(port), str(_port_of(engine)))
-    async with _process(command, dict(os.environ), port) as process:
+    port = free_port()
+    command = (sys.executable, "-m", "bench.raw_relay", str(port), str(port_of(engine)))
+    async with running_process(command, dict(os.environ), port) as process:
         yield Proxy(port, "", process)
 
 
 @asynccontextmanager
-async def _process(
-    command: tuple[str, ...], environment: dict[str, str], port: int
+async def running_process(
+    command: Sequence[str], environment: Mapping[str, str], port: int, *, start_s: float = _START_S
 ) -> AsyncIterator[psutil.Process]:
     """A process on core 0 that listens on the port."""
     pinned = (*_pinned_to(0), *command)
     process = await asyncio.create_subprocess_exec(*pinned, env=environment, stdin=asyncio.subprocess.DEVNULL)
     try:
-        async with asyncio.timeout(_START_S):
+        async with asyncio.timeout(start_s):
             while not await _listens(port):
                 if process.returncode is not None:
                     raise BenchFailed(f"{command[2]} ended before it listened")
@@ -231,17 +252,17 @@ async def _listens(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _port_of(engine: ZeroDelayEngine) -> int:
+def port_of(engine: ZeroDelayEngine) -> int:
     return int(engine.url.rpartition(":")[2].partition("/")[0])
 
 
-def _p99(values: list[float]) -> float:
+def p99(values: list[float]) -> float:
     return quantiles(values, n=100)[98]
 
 
@@ -259,9 +280,9 @@ async def run(load: Load) -> dict[str, ProxyCost]:
 def table(costs: dict[str, ProxyCost]) -> str:
     names = list(costs)
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for field in ProxyCost.__dataclass_fields__:
-        values = " | ".join(f"{getattr(costs[name], field):,.2f}" for name in names)
-        lines.append(f"| {field.replace('_', ' ')} | {values} |")
+    for figure in ProxyCost.__dataclass_fields__:
+        values = " | ".join(f"{getattr(costs[name], figure):,.2f}" for name in names)
+        lines.append(f"| {figure.replace('_', ' ')} | {values} |")
     return "\n".join(lines)
 
 

@@ -1,10 +1,10 @@
 """A day of clients and failures, compressed: `python -m bench.soak`.
 
 Simulated engines without delay, which fail in every way they can; in this process the gateway with its
-limits, and clients that go away at random: while they wait, in the middle of an answer, or by being cancelled.
-After each part nothing may be left: no task, socket, slot, call in flight, place in the queue or lease. At the
-end every slot has to be usable again: a breaker that waits for a trial which was lost would show. The
-engines' own records say what was computed, and the bill is held against them.
+limits, and clients that go away at random: while they wait, amid an answer, or by being cancelled. After
+each part nothing may be left: no task, slot, call in flight, place in the queue or lease; at the end no
+socket, and every slot has to be usable again: a breaker that waits for a trial which was lost would show.
+The engines' own records say what was computed, and the bill is held against them.
 """
 
 import argparse
