@@ -130,7 +130,8 @@ async def _running(peer: Peer, engine: ZeroDelayEngine, folder: Path) -> AsyncIt
     port = free_port()
     started = peer.start(port, port_of(engine), folder)
     environment = {**os.environ, **started.environment}
-    async with running_process(started.command, environment, port, start_s=_START_S) as process:
+    log = folder / "peer.log"
+    async with running_process(started.command, environment, port, start_s=_START_S, log=log) as process:
         proxy = Proxy(port, started.key, process, started.headers)
         await _until_it_answers(proxy)
         yield proxy

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "triplane-bench-peers"
 _INSTALL_S = 900.0
 MODEL = "zero-delay"
@@ -53,14 +55,20 @@ def _install_python(name: str, *packages: str) -> None:
     (folder / "installed").touch()
 
 
-def _install_node(name: str, package: str) -> None:
-    folder = CACHE / name
+def _install_portkey() -> None:
+    """With a web server of its time: with newer ones than 1.13.7 its streams fail (`TypeError: immutable`)."""
+    folder = CACHE / "portkey"
     if (folder / "installed").exists():
         return
     if shutil.which("npm") is None:
         raise NotInstalled("there is no npm here")
     folder.mkdir(parents=True, exist_ok=True)
-    _run("npm", "install", "--no-fund", "--no-audit", "--prefix", str(folder), package)
+    wanted = {
+        "dependencies": {"@portkey-ai/gateway": "latest"},
+        "overrides": {"@hono/node-server": "1.13.7"},
+    }
+    (folder / "package.json").write_bytes(msgspec.json.encode(wanted))
+    _run("npm", "install", "--no-fund", "--no-audit", "--prefix", str(folder))
     (folder / "installed").touch()
 
 
@@ -117,6 +125,7 @@ def _litellm(port: int, engine_port: int, folder: Path) -> Started:
         "LITELLM_LOG": "ERROR",
         "LITELLM_MODE": "PRODUCTION",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "REPEATED_STREAMING_CHUNK_LIMIT": "1000000000",  # the engine has one word only
     }
     return Started(command=(command, *options), environment=environment, key="sk-bench")
 
@@ -181,7 +190,7 @@ PEERS = (
     Peer(
         name="Portkey gateway",
         does="routing, retries",
-        install=lambda: _install_node("portkey", "@portkey-ai/gateway"),
+        install=_install_portkey,
         version=_portkey_version,
         start=_portkey,
         is_slow=True,

@@ -220,11 +220,19 @@ async def running_raw_relay(engine: ZeroDelayEngine) -> AsyncIterator[Proxy]:
 
 @asynccontextmanager
 async def running_process(
-    command: Sequence[str], environment: Mapping[str, str], port: int, *, start_s: float = _START_S
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    port: int,
+    *,
+    start_s: float = _START_S,
+    log: Path = Path(os.devnull),
 ) -> AsyncIterator[psutil.Process]:
     """A process on core 0 that listens on the port."""
     pinned = (*_pinned_to(0), *command)
-    process = await asyncio.create_subprocess_exec(*pinned, env=environment, stdin=asyncio.subprocess.DEVNULL)
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *pinned, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output
+        )
     try:
         async with asyncio.timeout(start_s):
             while not await _listens(port):

@@ -23,13 +23,12 @@ import psutil
 from bench.bill import Bill, Ledger
 from bench.client import BenchFailed
 from bench.engine_processes import MODEL, EngineProcess, gateway_before, running_engines
-from bench.gateway_load import question
+from bench.gateway_load import Completion, question
 from triplane.domain.completion import Flow
 from triplane.domain.errors import RateLimited, TriplaneError
 from triplane.domain.events import Delta, Failed, Finished
 from triplane.domain.limits import Limits
 from triplane.inference.buckets import MemoryBuckets
-from triplane.inference.completion import RunningCompletion
 from triplane.inference.gateway import Gateway
 from triplane.inference.limit_policy import LimitPolicy, PlanLimits
 from triplane.inference.limits import Limiter
@@ -192,7 +191,7 @@ class Clients:
         self.outcomes[last] += 1
 
 
-async def _read(completion: RunningCompletion, leaves_after: int | None) -> str:
+async def _read(completion: Completion, leaves_after: int | None) -> str:
     """What the client saw last; it reads to the end, or leaves after so many words."""
     seen, last = 0, "left"
     async for event in completion:
