@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from bench.proxy import free_port
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "triplane-bench-peers"
 _INSTALL_S = 900.0
 MODEL = "zero-delay"
@@ -56,7 +58,7 @@ def _install_python(name: str, *packages: str) -> None:
 
 
 def _install_portkey() -> None:
-    """With a web server of its time: with newer ones than 1.13.7 its streams fail (`TypeError: immutable`)."""
+    """With a web server of its time: behind a newer one than 1.13.7 its streams fail (`immutable`)."""
     folder = CACHE / "portkey"
     if (folder / "installed").exists():
         return
@@ -150,7 +152,7 @@ def _sglang(port: int, engine_port: int, folder: Path) -> Started:
             *("--host", "127.0.0.1", "--port", str(port)),
             *("--worker-urls", f"http://127.0.0.1:{engine_port}"),
             *("--policy", "cache_aware", "--log-level", "error", "--disable-health-check"),
-            *("--max-concurrent-requests", "4096", "--prometheus-port", str(port + 1)),
+            *("--max-concurrent-requests", "4096", "--prometheus-port", str(free_port())),
         )
     )
 

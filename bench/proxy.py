@@ -237,7 +237,8 @@ async def running_process(
         async with asyncio.timeout(start_s):
             while not await _listens(port):
                 if process.returncode is not None:
-                    raise BenchFailed(f"{command[2]} ended before it listened")
+                    said = log.read_text(errors="replace")[-300:].strip() if log.is_file() else ""
+                    raise BenchFailed(f"{command[0]} ended before it listened: {said}")
                 await asyncio.sleep(0.05)
         yield psutil.Process(process.pid)
     finally:
