@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
 
 from triplane import __version__
 from triplane.adapters.http_server import STOP_SIGNALS, cancelled_by_signals, serve_http
@@ -32,6 +31,7 @@ from triplane.adapters.redis.buckets import RedisBuckets
 from triplane.adapters.redis.connection import check_redis, open_redis
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.adapters.redis.signals import RedisStopSignals
 from triplane.experience.web_app import WebApp
@@ -93,13 +93,17 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         database = await _database(settings, stack)
         redis = open_redis(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
         stack.push_async_callback(redis.aclose)
+        pipeline = _pipeline(settings, stack)
         objects = open_objects(settings.objects_url, settings.data_dir)
         gateway = _gateway(settings, metrics, stack)
         turns, conversations = PostgresTurns(database), PostgresConversations(database)
         reader = LogReader(redis)
-        log, usage = RedisReplayLog(redis, reader), PostgresUsage(database)
+        log, usage = RedisReplayLog(pipeline, reader), PostgresUsage(database)
         history = PostgresHistory(database)
-        limits, plan_of = _limiter(settings, redis, metrics, stack), one_plan_for_all(settings.default_plan)
+        limits, plan_of = (
+            _limiter(settings, pipeline, metrics, stack),
+            one_plan_for_all(settings.default_plan),
+        )
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
         signals = RedisStopSignals(redis, lambda turn_id: running.cancel(turn_id, STOP))
@@ -107,11 +111,11 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         listening.start("reader", reader.run())
         listening.start("signals", signals.run())
         stack.push_async_callback(listening.aclose, 0)
-        announcer = _announcer(redis, stack)
+        announcer = RedisAnnouncer(pipeline)
         turn = TurnDeps(
             conversations=conversations,
             turns=turns,
-            hot_window=RedisHotWindow(redis),
+            hot_window=RedisHotWindow(pipeline),
             history=history,
             log=log,
             gateway=gateway,
@@ -224,13 +228,11 @@ async def run_worker(settings: Settings) -> None:
         _tracing(settings, "triplane-worker", stack)
         database = await _database(settings, stack)
         gateway, usage = _gateway(settings, Metrics(), stack), PostgresUsage(database)
-        redis = open_redis(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
-        stack.push_async_callback(redis.aclose)
         titles = TitleDeps(
             conversations=PostgresConversations(database),
             gateway=gateway,
             usage=usage,
-            announcer=_announcer(redis, stack),
+            announcer=RedisAnnouncer(_pipeline(settings, stack)),
         )
         summaries = SummaryDeps(history=PostgresHistory(database), gateway=gateway, usage=usage)
 
@@ -276,16 +278,14 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> Database:
     return database
 
 
-def _announcer(redis: Redis, stack: AsyncExitStack) -> RedisAnnouncer:
-    """An announcer that writes what is pending before the process ends."""
-    announcer, writing = RedisAnnouncer(redis), BackgroundTasks()
-    writing.start("announcements", announcer.run())
-    stack.push_async_callback(writing.aclose, 0)
-    stack.push_async_callback(announcer.drain, 1.0)
-    return announcer
+def _pipeline(settings: Settings, stack: AsyncExitStack) -> RedisPipeline:
+    """What turns write to and read from; what is on its way is written before the process ends."""
+    pipeline = RedisPipeline(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
+    stack.push_async_callback(pipeline.aclose)
+    return pipeline
 
 
-def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
+def _limiter(settings: Settings, redis: RedisPipeline, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
     """The limits of all processes over this Redis; what has ended is told before the process ends."""
     policy = _catalogue(settings).limit_policy
     limiter = Limiter(SharedBuckets(RedisBuckets(redis, LEASE_S), metrics), policy, metrics)
