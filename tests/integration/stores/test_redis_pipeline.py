@@ -24,6 +24,16 @@ async def test_answers_come_in_the_order_of_the_commands(redis_pipeline: RedisPi
     assert await redis_pipeline.send("GET", "nothing") is None
 
 
+async def test_one_connection_serves_one_command_after_another(
+    redis_client: redis.asyncio.Redis, redis_pipeline: RedisPipeline
+) -> None:
+    await redis_pipeline.send("PING")
+    before = (await redis_client.info("stats"))["total_connections_received"]
+    for _ in range(5):
+        await redis_pipeline.send("PING")
+    assert (await redis_client.info("stats"))["total_connections_received"] == before
+
+
 async def test_what_is_sent_in_one_moment_is_one_round_trip(
     redis_client: redis.asyncio.Redis, redis_pipeline: RedisPipeline
 ) -> None:

@@ -33,7 +33,8 @@ class Link(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self._reason: Exception = RedisConnectionError("Redis hung up.")
 
-    def __len__(self) -> int:
+    @property
+    def due(self) -> int:
         """How many answers are due."""
         return len(self._pending)
 

@@ -58,7 +58,7 @@ class RedisPipeline:
         link = self._link
         if self._is_closed:
             answer.set_exception(RedisConnectionError("The connection was closed."))
-        elif (len(link) if link else len(self._waiting)) >= MOST_WAITING:
+        elif (link.due if link else len(self._waiting)) >= MOST_WAITING:
             answer.set_exception(RedisConnectionError("Redis lags behind."))
         elif link:
             link.send(packed, answer)
