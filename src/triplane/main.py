@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import structlog
 from prometheus_client import start_http_server
-from redis.asyncio import Redis
 
 from triplane import __version__
 from triplane.adapters.http_server import STOP_SIGNALS, cancelled_by_signals, serve_http
@@ -33,6 +32,7 @@ from triplane.adapters.redis.buckets import RedisBuckets
 from triplane.adapters.redis.connection import check_redis, open_redis
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.adapters.redis.response_cache import RedisResponses
 from triplane.adapters.redis.signals import RedisStopSignals
@@ -101,13 +101,15 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         database = await _database(settings, stack)
         redis = open_redis(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
         stack.push_async_callback(redis.aclose)
+        pipeline = _pipeline(settings, stack)
         objects = open_objects(settings.objects_url, settings.data_dir)
-        gateway = _gateway(settings, metrics, redis, stack)
+        gateway = _gateway(settings, metrics, pipeline, stack)
         turns, conversations = PostgresTurns(database), PostgresConversations(database)
         reader = LogReader(redis)
-        log, usage = RedisReplayLog(redis, reader), PostgresUsage(database)
+        log, usage = RedisReplayLog(pipeline, reader), PostgresUsage(database)
         history = PostgresHistory(database)
-        limits, plan_of = _limiter(settings, redis, metrics, stack), one_plan_for_all(settings.default_plan)
+        limits = _limiter(settings, pipeline, metrics, stack)
+        plan_of = one_plan_for_all(settings.default_plan)
         process = f"{socket.gethostname()}:{os.getpid()}"
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
@@ -116,11 +118,11 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         listening.start("reader", reader.run())
         listening.start("signals", signals.run())
         stack.push_async_callback(listening.aclose, 0)
-        announcer = _announcer(redis, stack)
+        announcer = RedisAnnouncer(pipeline)
         turn = TurnDeps(
             conversations=conversations,
             turns=turns,
-            hot_window=RedisHotWindow(redis),
+            hot_window=RedisHotWindow(pipeline),
             history=history,
             log=log,
             gateway=gateway,
@@ -256,14 +258,13 @@ async def run_worker(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         _tracing(settings, "triplane-worker", stack)
         database = await _database(settings, stack)
-        redis = open_redis(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
-        stack.push_async_callback(redis.aclose)
-        gateway, usage = _gateway(settings, Metrics(), redis, stack), PostgresUsage(database)
+        pipeline = _pipeline(settings, stack)
+        gateway, usage = _gateway(settings, Metrics(), pipeline, stack), PostgresUsage(database)
         titles = TitleDeps(
             conversations=PostgresConversations(database),
             gateway=gateway,
             usage=usage,
-            announcer=_announcer(redis, stack),
+            announcer=RedisAnnouncer(_pipeline(settings, stack)),
         )
         summaries = SummaryDeps(history=PostgresHistory(database), gateway=gateway, usage=usage)
 
@@ -309,16 +310,14 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> Database:
     return database
 
 
-def _announcer(redis: Redis, stack: AsyncExitStack) -> RedisAnnouncer:
-    """An announcer that writes what is pending before the process ends."""
-    announcer, writing = RedisAnnouncer(redis), BackgroundTasks()
-    writing.start("announcements", announcer.run())
-    stack.push_async_callback(writing.aclose, 0)
-    stack.push_async_callback(announcer.drain, 1.0)
-    return announcer
+def _pipeline(settings: Settings, stack: AsyncExitStack) -> RedisPipeline:
+    """What turns write to and read from; what is on its way is written before the process ends."""
+    pipeline = RedisPipeline(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
+    stack.push_async_callback(pipeline.aclose)
+    return pipeline
 
 
-def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
+def _limiter(settings: Settings, redis: RedisPipeline, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
     """The limits of all processes over this Redis; what has ended is told before the process ends."""
     policy = read_catalogue(settings.catalogue).limit_policy if settings.catalogue else LimitPolicy()
     limiter = Limiter(SharedBuckets(RedisBuckets(redis, LEASE_S), metrics), policy, metrics)
@@ -336,7 +335,7 @@ def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExi
 
 
 def _gateway(
-    settings: Settings, metrics: Metrics, redis: Redis, stack: AsyncExitStack
+    settings: Settings, metrics: Metrics, redis: RedisPipeline, stack: AsyncExitStack
 ) -> Gateway | RemoteGateway:
     """The gateway in this process, or the way to the one that the settings name. Raises CatalogueError."""
     if settings.gateway.address is None:
@@ -377,9 +376,7 @@ def _responses(settings: Settings, stack: AsyncExitStack) -> ResponseStore:
     """Where a gateway of its own keeps answers: in Redis, if the settings name one."""
     if settings.redis_url is None:
         return MemoryResponses()
-    redis = open_redis(settings.redis_url)
-    stack.push_async_callback(redis.aclose)
-    return RedisResponses(redis)
+    return RedisResponses(_pipeline(settings, stack))
 
 
 def _own_gateway(

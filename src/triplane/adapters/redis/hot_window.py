@@ -2,9 +2,9 @@
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.orchestration.history_ports import Window
 
 _log = structlog.get_logger(__name__)
@@ -19,13 +19,13 @@ _encoder = msgspec.msgpack.Encoder()
 class RedisHotWindow:
     """`HotWindow` on Redis. While Redis can't be reached it answers as if empty, and says so once."""
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
+    def __init__(self, redis: RedisPipeline) -> None:
+        self._redis = redis
         self._reachable = True
 
     async def get(self, tenant_id: str, conversation_id: str) -> Window | None:
         try:
-            packed = await self._client.get(_key(tenant_id, conversation_id))
+            packed = await self._redis.send("GET", _key(tenant_id, conversation_id))
         except _UNREACHABLE as exc:
             self._note_loss(exc, conversation_id)
             return None
@@ -34,7 +34,8 @@ class RedisHotWindow:
 
     async def put(self, tenant_id: str, conversation_id: str, window: Window) -> None:
         try:
-            await self._client.set(_key(tenant_id, conversation_id), _encoder.encode(window), ex=_KEPT_S)
+            key = _key(tenant_id, conversation_id)
+            await self._redis.send("SET", key, _encoder.encode(window), "EX", _KEPT_S)
         except _UNREACHABLE as exc:
             self._note_loss(exc, conversation_id)
         else:
@@ -42,7 +43,7 @@ class RedisHotWindow:
 
     async def drop(self, tenant_id: str, conversation_id: str) -> None:
         try:
-            await self._client.delete(_key(tenant_id, conversation_id))
+            await self._redis.send("DEL", _key(tenant_id, conversation_id))
         except _UNREACHABLE as exc:
             self._note_loss(exc, conversation_id)
         else:
