@@ -35,7 +35,7 @@ from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.adapters.redis.signals import RedisStopSignals
 from triplane.experience.web_app import WebApp
-from triplane.inference.buckets import LEASE_S
+from triplane.inference.buckets import LEASE_S, Buckets, MemoryBuckets
 from triplane.inference.catalogue import EMBEDDED, Catalogue, Model, Route, read_catalogue
 from triplane.inference.catalogue_file import follow_catalogue
 from triplane.inference.engines.opening import EngineOpener
@@ -44,7 +44,7 @@ from triplane.inference.limits import Limiter
 from triplane.inference.service.completions import Completions
 from triplane.inference.service.http_proxy import HttpProxy
 from triplane.inference.service.keys import KeyFile
-from triplane.inference.service.limiting import Unlimited
+from triplane.inference.service.metering import CallMeter
 from triplane.inference.service.server import HttpServer
 from triplane.inference.service.usage_log import UsageLog
 from triplane.inference.shared_buckets import SharedBuckets
@@ -99,7 +99,8 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         reader = LogReader(redis)
         log, usage = RedisReplayLog(redis, reader), PostgresUsage(database)
         history = PostgresHistory(database)
-        limits, plan_of = _limiter(settings, redis, metrics, stack), one_plan_for_all(settings.default_plan)
+        limits = _limiter(settings, _shared_buckets(redis, metrics), metrics, stack)
+        plan_of = one_plan_for_all(settings.default_plan)
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
         signals = RedisStopSignals(redis, lambda turn_id: running.cancel(turn_id, STOP))
@@ -192,8 +193,10 @@ async def run_http_gateway(settings: Settings, listening: socket.socket, options
         metrics = Metrics()
         keys, usage_log = KeyFile(options.keys), UsageLog(options.usage_log)
         stack.push_async_callback(usage_log.close)
-        gateway = _gateway(settings, metrics, stack)
-        completions = Completions(gateway, Unlimited(), usage_log)
+        buckets = _buckets(settings, metrics, stack)
+        gateway = _gateway(settings, metrics, stack, usage_log)
+        limiter = _limiter(settings, buckets, metrics, stack)
+        completions = Completions(gateway, limiter, usage_log)
         told = _told_to_stop()
         proxy = HttpProxy(gateway, keys, completions, metrics, tracing, told.is_set)
         server = HttpServer(proxy, settings.max_body_bytes)
@@ -285,10 +288,22 @@ def _announcer(redis: Redis, stack: AsyncExitStack) -> RedisAnnouncer:
     return announcer
 
 
-def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
-    """The limits of all processes over this Redis; what has ended is told before the process ends."""
-    policy = _catalogue(settings).limit_policy
-    limiter = Limiter(SharedBuckets(RedisBuckets(redis, LEASE_S), metrics), policy, metrics)
+def _buckets(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Buckets:
+    """Those of all processes over the Redis that is set, or this process's own."""
+    if settings.redis_url is None:
+        return MemoryBuckets()
+    redis = open_redis(settings.redis_url)
+    stack.push_async_callback(redis.aclose)
+    return _shared_buckets(redis, metrics)
+
+
+def _shared_buckets(redis: Redis, metrics: Metrics) -> Buckets:
+    return SharedBuckets(RedisBuckets(redis, LEASE_S), metrics)
+
+
+def _limiter(settings: Settings, buckets: Buckets, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
+    """The limits over these buckets; what has ended is told before the process ends."""
+    limiter = Limiter(buckets, _catalogue(settings).limit_policy, metrics)
     serving = BackgroundTasks()
 
     async def reload(catalogue: Catalogue) -> None:
@@ -302,10 +317,16 @@ def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExi
     return limiter
 
 
-def _gateway(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Gateway:
-    """The gateway, with its fleet looked after and its catalogue followed. Raises CatalogueError."""
+def _gateway(
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack, usage_log: UsageLog | None = None
+) -> Gateway:
+    """The gateway, with its fleet looked after and its catalogue followed; its calls are written to the log,
+    if there is one. Raises CatalogueError.
+    """
+    measuring = CompletionMetrics(metrics)
+    observer = CallMeter(measuring, usage_log) if usage_log else measuring
     opener = EngineOpener(embedded_url=settings.engine.url, embedded_key=settings.engine.api_key)
-    gateway = Gateway(_catalogue(settings), opener, observer=CompletionMetrics(metrics))
+    gateway = Gateway(_catalogue(settings), opener, observer=observer)
     stack.push_async_callback(gateway.close)
     watching = BackgroundTasks()
     watching.start("fleet", gateway.watch())

@@ -73,6 +73,8 @@ class Owner(Protocol):
     max_body_bytes: int
     is_draining: bool
     date: bytes
+    running: set[asyncio.Task[None]]
+    """What answers requests, also behind a connection that is gone already."""
 
     def opened(self, connection: "ServerConnection") -> bool:
         """Whether there is room for it."""
@@ -299,9 +301,11 @@ class ServerConnection(asyncio.Protocol):
         self._task = task = self._loop.create_task(
             self._owner.application.respond(admitted, head, body, reply)
         )
+        self._owner.running.add(task)
         task.add_done_callback(self._responded)
 
     def _responded(self, task: asyncio.Task[None]) -> None:
+        self._owner.running.discard(task)
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
