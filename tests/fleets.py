@@ -12,6 +12,7 @@ from triplane.domain.money import EngineCall
 from triplane.inference.catalogue import parse_catalogue
 from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
+from triplane.inference.observer import GatewayObserver
 from triplane.inference.simulated_engine.faults import Fault, FaultPlan
 from triplane.inference.simulated_engine.server import SimulatedEngineServer
 
@@ -48,7 +49,11 @@ class Fleet:
 
 @asynccontextmanager
 async def running_fleet(
-    routes: dict[str, dict[str, Any]], *, engine: dict[str, Any] | None = None, **model: Any
+    routes: dict[str, dict[str, Any]],
+    *,
+    engine: dict[str, Any] | None = None,
+    observer: GatewayObserver | None = None,
+    **model: Any,
 ) -> AsyncIterator[Fleet]:
     """A fleet. A route's `replicas` is how many engines it has (one); the rest goes into the catalogue."""
     async with AsyncExitStack() as stack:
@@ -69,7 +74,7 @@ async def running_fleet(
             }
         models = {MODEL: {"routes": list(tables), **model}}
         catalogue = parse_catalogue({"routes": tables, "models": models})
-        gateway = Gateway(catalogue, EngineOpener({}))
+        gateway = Gateway(catalogue, EngineOpener({}), observer=observer)
         stack.push_async_callback(gateway.close)
         yield Fleet(gateway, engines)
 

@@ -1,0 +1,531 @@
+"""The gateway's own HTTP face, as OpenAI's and Anthropic's clients and hostile ones meet it."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+import redis.asyncio
+from anthropic import AsyncAnthropic
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openai import AsyncOpenAI
+
+from fleets import MODEL
+from limit_examples import per_user
+from proxy_fixture import MAX_BODY_BYTES, ServedProxy, read_usage, serving_proxy, until
+from simulated_engines import running_simulated_engines
+from triplane.inference.service import connection, server
+from triplane.inference.service.keys import make_key
+from triplane.inference.simulated_engine.faults import Drop, Refuse
+
+QUESTION: Any = [{"role": "user", "content": "Tell me about the sea."}]
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+    "required": ["city"],
+}
+SLOW: dict[str, Any] = {"speed": 1.0, "answer_tokens": 20_000}
+"""Engines whose answers take minutes: they end because somebody ends them."""
+STUCK: dict[str, Any] = {"speed": 0.0001}
+"""Engines whose first token is minutes away."""
+
+
+@pytest.fixture
+async def proxy(tmp_path: Path) -> AsyncIterator[ServedProxy]:
+    async with serving_proxy(tmp_path) as served:
+        yield served
+
+
+def openai_at(proxy: ServedProxy, key: str | None = None) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key=key or proxy.key, max_retries=0, timeout=20)
+
+
+def anthropic_at(proxy: ServedProxy, **who: Any) -> AsyncAnthropic:
+    return AsyncAnthropic(base_url=proxy.url, max_retries=0, timeout=20, **(who or {"api_key": proxy.key}))
+
+
+def post(proxy: ServedProxy, body: Any, path: str = "/v1/chat/completions", key: str | None = None) -> bytes:
+    """A request as it goes over the line."""
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+    head += f"authorization: Bearer {key or proxy.key}\r\ncontent-length: {len(data)}\r\n\r\n"
+    return head.encode() + data
+
+
+def question(**fields: Any) -> dict[str, Any]:
+    return {"model": MODEL, "messages": QUESTION, **fields}
+
+
+async def say(proxy: ServedProxy, data: bytes, *, then_ends: bool = False) -> bytes:
+    """Send this, and read until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    try:
+        writer.write(data)
+        async with asyncio.timeout(10):
+            if then_ends:
+                writer.write_eof()
+            return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def is_well(proxy: ServedProxy) -> bool:
+    async with openai_at(proxy) as client:
+        answer = await client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=3)
+    return bool(answer.choices[0].message.content)
+
+
+# OpenAI's client.
+
+
+async def test_a_streamed_answer_is_the_whole_one(proxy: ServedProxy) -> None:
+    async with openai_at(proxy) as client:
+        whole = await client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=20)
+        stream = await client.chat.completions.create(
+            model=MODEL,
+            messages=QUESTION,
+            max_tokens=20,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = [chunk async for chunk in stream]
+
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage is not None
+    assert whole.usage is not None
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens == 20
+
+
+async def test_a_forced_tool_is_called(proxy: ServedProxy) -> None:
+    tool: Any = {"type": "function", "function": {"name": "get_weather", "parameters": WEATHER}}
+    async with openai_at(proxy) as client:
+        answer = await client.chat.completions.create(
+            model=MODEL,
+            messages=QUESTION,
+            tools=[tool],
+            tool_choice={"type": "function", "function": {"name": "get_weather"}},
+        )
+
+    [call] = answer.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    assert call.function.name == "get_weather"
+    assert json.loads(call.function.arguments)["city"] in ("Paris", "Rome")
+
+
+async def test_models_are_listed_and_one_is_shown(proxy: ServedProxy) -> None:
+    async with openai_at(proxy) as client:
+        assert [model.id async for model in client.models.list()] == [MODEL]
+        assert (await client.models.retrieve(MODEL)).id == MODEL
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("nope")
+
+
+async def test_what_is_wrong_is_raised_as_the_clients_own_error(proxy: ServedProxy) -> None:
+    async with openai_at(proxy) as client:
+        with pytest.raises(openai.NotFoundError) as unknown:
+            await client.chat.completions.create(model="nope", messages=QUESTION)
+        with pytest.raises(openai.BadRequestError) as wrong:
+            await client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=-1)
+        with pytest.raises(openai.BadRequestError) as product:
+            await client.chat.completions.create(
+                model=MODEL, messages=QUESTION, extra_body={"conversation_id": "conv_1"}
+            )
+    async with openai_at(proxy, "tp-wrong") as client:
+        with pytest.raises(openai.AuthenticationError):
+            await client.chat.completions.create(model=MODEL, messages=QUESTION)
+
+    assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
+    assert (wrong.value.param, product.value.param) == ("max_tokens", "conversation_id")
+
+
+# Limits.
+
+
+async def test_limits_are_told_in_headers_and_kept(tmp_path: Path) -> None:
+    async with (
+        serving_proxy(tmp_path, policy=per_user(requests=2, tokens=10_000)) as proxy,
+        openai_at(proxy) as client,
+    ):
+        raw = client.chat.completions.with_raw_response
+        first = await raw.create(model=MODEL, messages=QUESTION, max_tokens=100)
+        async with client.chat.completions.with_streaming_response.create(
+            model=MODEL, messages=QUESTION, max_tokens=100, stream=True
+        ) as second:
+            await second.read()
+        with pytest.raises(openai.RateLimitError) as refused:
+            await raw.create(model=MODEL, messages=QUESTION, max_tokens=100)
+
+    names = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-limit-tokens")
+    assert [first.headers[name] for name in names] == ["2", "1", "10000"]
+    assert [second.headers[name] for name in names] == ["2", "0", "10000"]
+    headers = refused.value.response.headers
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+    assert 1 <= int(headers["retry-after"]) <= 30
+    assert refused.value.code == "rate_limit_exceeded"
+
+
+async def test_a_request_that_failed_costs_no_limit_and_a_slot_is_left(tmp_path: Path) -> None:
+    policy = per_user(requests=2, concurrent=1)
+    async with serving_proxy(tmp_path, policy=policy) as proxy, openai_at(proxy) as client:
+        for _ in range(4):
+            with pytest.raises(openai.NotFoundError):
+                await client.chat.completions.create(model="nope", messages=QUESTION)
+        assert await is_well(proxy)
+        assert await is_well(proxy)
+
+
+# Clients that go, or don't read.
+
+
+@pytest.mark.parametrize("engine", [SLOW, STUCK], ids=["in the middle", "before the first token"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_who_hangs_up_ends_the_engines_work(
+    tmp_path: Path, engine: dict[str, Any], stream: bool
+) -> None:
+    async with serving_proxy(tmp_path, **engine) as proxy:
+        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(post(proxy, question(stream=stream)))
+        await until(lambda: proxy.running == 1)
+        if engine is SLOW:
+            await until(lambda: proxy.fleet.computed.completion_tokens > 0)
+        writer.close()
+        await until(lambda: proxy.running == 0)
+        [line] = await proxy.usage(1)
+
+        assert line.outcome == "cancelled"
+        assert proxy.fleet.computed.completion_tokens < 5_000
+
+
+async def test_a_client_that_does_not_read_holds_up_its_own_stream_alone(tmp_path: Path) -> None:
+    async with serving_proxy(tmp_path, answer_tokens=100_000) as proxy:
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", proxy.port))
+        deaf.sendall(post(proxy, question(stream=True)))
+        await until(lambda: proxy.server.unsent_bytes > connection.WRITE_BUFFER_BYTES)
+
+        async with openai_at(proxy) as client:
+            answer = await client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=5000)
+
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens == 5000
+        assert proxy.server.unsent_bytes < 2**20
+        [line] = await proxy.usage(1)
+        assert line.completion_tokens == 5000
+        deaf.close()
+        await until(lambda: proxy.server.open_connections == 0)
+        assert [each.outcome for each in await proxy.usage(2)] == ["complete", "cancelled"]
+
+
+# The bill.
+
+
+async def test_the_bill_has_a_line_for_each_call_and_adds_up_to_the_engines_own_counts(
+    tmp_path: Path,
+) -> None:
+    price = {"input": 1, "output": 2}
+    async with (
+        serving_proxy(tmp_path, {"first": {"retries": 0}, "second": {"price": price}}) as proxy,
+        openai_at(proxy) as client,
+    ):
+        await client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=7)
+        proxy.fleet.break_engine(0, Refuse(status=500, count=1), Drop(after_tokens=None, count=1))
+        for max_tokens in (9, 11):
+            await client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=max_tokens)
+        lines = await proxy.usage(5)
+        computed = proxy.fleet.computed
+
+    assert [(line.attempt, line.route, line.outcome) for line in lines] == [
+        (1, "first", "complete"),
+        (1, "first", "failed"),
+        (2, "second", "complete"),
+        (1, "first", "failed"),
+        (2, "second", "complete"),
+    ]
+    assert sum(line.completion_tokens for line in lines) == computed.completion_tokens == 27
+    assert sum(line.prompt_tokens - line.cached_tokens for line in lines) == computed.prompt_tokens
+    assert [line.code for line in lines if line.outcome == "failed"] == ["engine_failed"] * 2
+    second = lines[2]
+    assert second.cost == second.prompt_tokens * 1000 + second.completion_tokens * 2000
+    assert (second.key, second.tenant, second.user) == ("alice", "acme", "alice")
+    assert second.replica.endswith(str(proxy.fleet.ports[1]))
+
+
+async def test_calls_are_billed_also_when_none_has_answered(tmp_path: Path) -> None:
+    async with serving_proxy(tmp_path, {"pool": {"retries": 1}}) as proxy, openai_at(proxy) as client:
+        proxy.fleet.break_engine(0, Refuse(status=500))
+        with pytest.raises(openai.InternalServerError):
+            await client.chat.completions.create(model=MODEL, messages=QUESTION)
+        lines = await proxy.usage(2)
+
+    assert [(line.attempt, line.outcome, line.completion_tokens) for line in lines] == [
+        (1, "failed", 0),
+        (2, "failed", 0),
+    ]
+
+
+# Keys.
+
+
+async def test_keys_are_read_again_without_dropping_a_stream(tmp_path: Path) -> None:
+    async with serving_proxy(tmp_path, **SLOW) as proxy, openai_at(proxy) as client:
+        stream = await client.chat.completions.create(
+            model=MODEL, messages=QUESTION, max_tokens=300, stream=True
+        )
+        await anext(aiter(stream))
+        secret, lines = make_key("bob")
+        proxy.keys.write_text(lines)
+        proxy.server.application.look()
+
+        with pytest.raises(openai.AuthenticationError):
+            await client.models.list()
+        async with openai_at(proxy, secret) as other:
+            assert (await other.models.list()).data
+        proxy.keys.write_text("not = [a key file")
+        proxy.server.application.look()
+        async with openai_at(proxy, secret) as other:
+            assert (await other.models.list()).data
+        chunks = [chunk async for chunk in stream]
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
+# Malformed HTTP.
+
+AUTH = "authorization: Bearer {key}\r\n"
+JSON = "content-type: application/json\r\n"
+PATH = "/v1/chat/completions"
+
+REFUSED: dict[str, tuple[int, str]] = {
+    "no HTTP": (400, "hello\r\n\r\n"),
+    "a bad request line": (400, "GET\r\n\r\n"),
+    "another version": (400, "GET /livez HTTP/3.0\r\nhost: a\r\n\r\n"),
+    "no host": (400, "GET /livez HTTP/1.1\r\n\r\n"),
+    "two hosts": (400, "GET /livez HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"),
+    "both lengths": (
+        400,
+        f"POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    "two lengths": (
+        400,
+        f"POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
+    ),
+    "a bad length": (400, f"POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-length: -3\r\n\r\n"),
+    "a bad chunk": (400, f"POST {PATH} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n"),
+    "a huge header": (431, f"GET /livez HTTP/1.1\r\nhost: a\r\nx-much: {'a' * 40_000}\r\n\r\n"),
+    "endless headers": (431, "GET /livez HTTP/1.1\r\nhost: a\r\n" + "x-more: a\r\n" * 4_000),
+    "a large body": (413, f"POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-length: {MAX_BODY_BYTES + 1}\r\n\r\n"),
+    "a large body in chunks": (
+        413,
+        f"POST {PATH} HTTP/1.1\r\nhost: a\r\n{JSON}{AUTH}transfer-encoding: chunked\r\n\r\n"
+        + f"8000\r\n{'a' * 0x8000}\r\n" * 4,
+    ),
+    "another type": (
+        415,
+        f"POST {PATH} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{AUTH}content-length: 2\r\n\r\n{{}}",
+    ),
+    "no JSON": (
+        400,
+        f"POST {PATH} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{JSON}{AUTH}content-length: 2\r\n\r\n{{]",
+    ),
+    "no key": (
+        401,
+        f"POST {PATH} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{JSON}content-length: 0\r\n\r\n",
+    ),
+    "an unknown path": (404, "GET /nothing HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"),
+    "another method": (405, f"GET {PATH} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"),
+    "an upgrade": (
+        400,
+        "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_cannot_be_served_is_refused_with_its_status(proxy: ServedProxy, name: str) -> None:
+    status, request = REFUSED[name]
+    said = await say(proxy, request.replace("{key}", proxy.key).encode())
+
+    assert said.split(b"\r\n")[0].startswith(b"HTTP/1.1 %d " % status), said[:200]
+    assert b'"error"' in said
+    assert (b"allow: POST" in said) == (status == 405)
+    assert await is_well(proxy)
+
+
+async def test_a_client_that_is_too_slow_with_its_head_is_told(
+    proxy: ServedProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_S", 0.1)
+    monkeypatch.setattr(server, "_LOOK_EVERY_S", 0.05)
+
+    assert (await say(proxy, b"GET /livez HTTP/1.1\r\nhost:")).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_what_is_sent_before_an_answer_is_not_served_and_the_connection_closes(
+    proxy: ServedProxy,
+) -> None:
+    one = post(proxy, question(max_tokens=3))
+    said = await say(proxy, one + one)
+
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert proxy.fleet.requests_at(0) == 1
+
+
+async def test_no_bytes_whatever_harm_the_server(proxy: ServedProxy) -> None:
+    valid = post(proxy, question(max_tokens=3, stream=True)).replace(
+        b"host: test", b"host: test\r\nconnection: close"
+    )
+    cases: list[tuple[int, bytes]] = []
+
+    @settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(at=st.integers(0, len(valid)), piece=st.binary(max_size=12))
+    def collect(at: int, piece: bytes) -> None:
+        cases.append((at, piece))
+
+    collect()
+    for at, piece in cases:
+        await say(proxy, valid[:at] + piece + valid[at + len(piece) :], then_ends=True)
+
+    await until(lambda: proxy.server.open_connections == 0)
+    assert proxy.running == 0
+    assert await is_well(proxy)
+
+
+# Anthropic's client.
+
+
+@pytest.mark.parametrize("header", ["api_key", "auth_token"])
+async def test_anthropics_client_gets_a_whole_answer_and_a_stream(proxy: ServedProxy, header: str) -> None:
+    async with anthropic_at(proxy, **{header: proxy.key}) as client:
+        whole = await client.messages.create(model=MODEL, max_tokens=12, messages=QUESTION)
+        async with client.messages.stream(model=MODEL, max_tokens=12, messages=QUESTION) as stream:
+            streamed = await stream.get_final_message()
+
+    assert whole.content[0].type == streamed.content[0].type == "text"
+    assert whole.content[0].text == streamed.content[0].text
+    assert whole.stop_reason == streamed.stop_reason == "max_tokens"
+    assert whole.usage.output_tokens == streamed.usage.output_tokens == 12
+    assert [line.completion_tokens for line in await proxy.usage(2)] == [12, 12]
+
+
+async def test_anthropics_client_has_a_forced_tool_called(proxy: ServedProxy) -> None:
+    async with (
+        anthropic_at(proxy) as client,
+        client.messages.stream(
+            model=MODEL,
+            max_tokens=200,
+            messages=QUESTION,
+            tools=[{"name": "get_weather", "input_schema": WEATHER}],  # type: ignore[typeddict-item]
+            tool_choice={"type": "tool", "name": "get_weather"},
+        ) as stream,
+    ):
+        called = await stream.get_final_message()
+
+    [call] = called.content
+    assert call.type == "tool_use"
+    assert call.input["city"] in ("Paris", "Rome")
+
+
+async def test_anthropics_client_raises_its_own_errors(tmp_path: Path) -> None:
+    async with serving_proxy(tmp_path, policy=per_user(requests=1)) as proxy:
+        async with anthropic_at(proxy, api_key="tp-wrong") as client:
+            with pytest.raises(anthropic.AuthenticationError):
+                await client.messages.create(model=MODEL, max_tokens=5, messages=QUESTION)
+        async with anthropic_at(proxy) as client:
+            with pytest.raises(anthropic.NotFoundError) as unknown:
+                await client.messages.create(model="nope", max_tokens=5, messages=QUESTION)
+            with pytest.raises(anthropic.BadRequestError, match="top_k"):
+                await client.messages.create(
+                    model=MODEL, max_tokens=5, messages=QUESTION, extra_body={"top_k": 3}
+                )
+            await client.messages.create(model=MODEL, max_tokens=5, messages=QUESTION)
+            with pytest.raises(anthropic.RateLimitError) as limited:
+                await client.messages.create(model=MODEL, max_tokens=5, messages=QUESTION)
+
+    assert "not_found_error" in str(unknown.value)
+    assert unknown.value.request_id
+    assert limited.value.response.headers["retry-after"]
+
+
+# The end.
+
+
+async def test_what_still_runs_at_the_end_of_the_grace_is_broken_off_and_billed(tmp_path: Path) -> None:
+    async with serving_proxy(tmp_path, **SLOW) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(post(proxy, question(stream=True)))
+        await reader.readuntil(b"content")
+        await proxy.server.drain(0.0)
+        await proxy.usage_log.close()
+
+        [line] = read_usage(proxy.usage_path)
+        assert line.outcome == "cancelled"
+        assert line.completion_tokens > 0
+        await until(lambda: proxy.running == 0)
+        writer.close()
+
+
+async def test_the_process_finishes_its_streams_when_told_to_stop(
+    tmp_path: Path, redis_url: str, redis_client: redis.asyncio.Redis
+) -> None:
+    """With limits in Redis, of the catalogue's plan."""
+    async with running_simulated_engines(1, speed=1.0, answer_tokens=150) as [engine]:
+        (tmp_path / "models.toml").write_text(
+            f"[plans.default]\ntokens_per_minute = 100000\n"
+            f'[routes.one]\nengine = "vllm"\nurls = ["{engine.url}"]\nmodel = "{engine.engine.model_id}"\n'
+            f'context_length = 8192\n[models.{MODEL}]\nroutes = ["one"]\n'
+        )
+        key, lines = make_key("alice")
+        (tmp_path / "keys.toml").write_text(f"{lines}cache = true\n")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("triplane"),
+            *("gateway", "--http", f"127.0.0.1:{port}", "--keys", tmp_path / "keys.toml"),
+            *("--usage-log", tmp_path / "usage.jsonl"),
+            env={
+                **os.environ,
+                "TRIPLANE_CATALOGUE": str(tmp_path / "models.toml"),
+                "TRIPLANE_DATA_DIR": str(tmp_path),
+                "TRIPLANE_REDIS_URL": redis_url,
+            },
+        )
+        try:
+            await until(lambda: _listens(port), 20)
+            async with AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key) as client:
+                stream = await client.chat.completions.create(model=MODEL, messages=QUESTION, stream=True)
+                await anext(aiter(stream))
+                process.send_signal(signal.SIGTERM)
+                chunks = [chunk async for chunk in stream]
+            status = await asyncio.wait_for(process.wait(), 10)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+        [line] = read_usage(tmp_path / "usage.jsonl")
+        assert chunks[-1].choices[0].finish_reason == "length"
+        assert status == 0
+        assert line.completion_tokens == engine.engine.simulation.generated == 150
+        assert stream.response.headers["x-ratelimit-limit-tokens"] == "100000"
+        assert any(b"{alice}" in name for name in await redis_client.keys())
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
