@@ -40,6 +40,11 @@ class HttpServer:
     def open_connections(self) -> int:
         return len(self._connections)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and no client has taken yet: all that slow clients cost."""
+        return sum(connection.unsent_bytes for connection in self._connections)
+
     async def drain(self, within_s: float) -> None:
         """Take no more connections, finish what runs, and close; break off what still runs after that."""
         self.is_draining = True
