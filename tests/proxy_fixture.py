@@ -1,6 +1,7 @@
 """The gateway's HTTP face in this process, over a fleet of simulated engines."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from fleets import Fleet, running_fleet
+from fleets import MODEL, Fleet, running_fleet
 from triplane.inference.buckets import MemoryBuckets
 from triplane.inference.limit_policy import LimitPolicy
 from triplane.inference.limits import Limiter
@@ -25,6 +26,7 @@ from triplane.telemetry.metrics import Metrics
 from triplane.telemetry.traces import start_tracing
 
 MAX_BODY_BYTES = 100_000
+QUESTION: Any = [{"role": "user", "content": "Tell me about the sea."}]
 
 
 @dataclass
@@ -95,3 +97,35 @@ async def serving_proxy(
         stack.push_async_callback(server.drain, 0.0)
         port = listening.getsockname()[1]
         yield ServedProxy(fleet, server, port, secret, keys, usage_log, usage_path)
+
+
+def post(proxy: ServedProxy, body: Any, path: str = "/v1/chat/completions", key: str | None = None) -> bytes:
+    """A request as it goes over the line."""
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+    head += f"authorization: Bearer {key or proxy.key}\r\ncontent-length: {len(data)}\r\n\r\n"
+    return head.encode() + data
+
+
+def question(**fields: Any) -> dict[str, Any]:
+    return {"model": MODEL, "messages": QUESTION, **fields}
+
+
+async def say(proxy: ServedProxy, data: bytes, *, then_ends: bool = False) -> bytes:
+    """Send this, and read until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    try:
+        writer.write(data)
+        async with asyncio.timeout(10):
+            if then_ends:
+                writer.write_eof()
+            return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def is_well(proxy: ServedProxy) -> bool:
+    closing = post(proxy, question(max_tokens=3)).replace(b"host: test", b"host: test\r\nconnection: close")
+    return (await say(proxy, closing)).startswith(b"HTTP/1.1 200 ")

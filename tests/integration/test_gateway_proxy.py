@@ -15,19 +15,25 @@ import openai
 import pytest
 import redis.asyncio
 from anthropic import AsyncAnthropic
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from openai import AsyncOpenAI
 
 from fleets import MODEL
 from limit_examples import per_user
-from proxy_fixture import MAX_BODY_BYTES, ServedProxy, read_usage, serving_proxy, until
+from proxy_fixture import (
+    QUESTION,
+    ServedProxy,
+    is_well,
+    post,
+    question,
+    read_usage,
+    serving_proxy,
+    until,
+)
 from simulated_engines import running_simulated_engines
-from triplane.inference.service import connection, server
+from triplane.inference.service import connection
 from triplane.inference.service.keys import KeyFile, make_key
 from triplane.inference.simulated_engine.faults import Refuse
 
-QUESTION: Any = [{"role": "user", "content": "Tell me about the sea."}]
 WEATHER = {
     "type": "object",
     "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
@@ -51,39 +57,6 @@ def openai_at(proxy: ServedProxy, key: str | None = None) -> AsyncOpenAI:
 
 def anthropic_at(proxy: ServedProxy, **who: Any) -> AsyncAnthropic:
     return AsyncAnthropic(base_url=proxy.url, max_retries=0, timeout=20, **(who or {"api_key": proxy.key}))
-
-
-def post(proxy: ServedProxy, body: Any, path: str = "/v1/chat/completions", key: str | None = None) -> bytes:
-    """A request as it goes over the line."""
-    data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
-    head += f"authorization: Bearer {key or proxy.key}\r\ncontent-length: {len(data)}\r\n\r\n"
-    return head.encode() + data
-
-
-def question(**fields: Any) -> dict[str, Any]:
-    return {"model": MODEL, "messages": QUESTION, **fields}
-
-
-async def say(proxy: ServedProxy, data: bytes, *, then_ends: bool = False) -> bytes:
-    """Send this, and read until the server closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    try:
-        writer.write(data)
-        async with asyncio.timeout(10):
-            if then_ends:
-                writer.write_eof()
-            return await reader.read()
-    except ConnectionError:
-        return b""
-    finally:
-        writer.close()
-
-
-async def is_well(proxy: ServedProxy) -> bool:
-    async with openai_at(proxy) as client:
-        answer = await client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=3)
-    return bool(answer.choices[0].message.content)
 
 
 # OpenAI's client.
@@ -308,111 +281,6 @@ def test_a_key_may_ask_for_the_response_cache(tmp_path: Path) -> None:
 
     assert not keys.find(f"Bearer {alice}").caches
     assert keys.find("", bob).caches
-
-
-# Malformed HTTP.
-
-AUTH = "authorization: Bearer {key}\r\n"
-JSON = "content-type: application/json\r\n"
-PATH = "/v1/chat/completions"
-
-REFUSED: dict[str, tuple[int, str]] = {
-    "no HTTP": (400, "hello\r\n\r\n"),
-    "a bad request line": (400, "GET\r\n\r\n"),
-    "another version": (400, "GET /livez HTTP/3.0\r\nhost: a\r\n\r\n"),
-    "no host": (400, "GET /livez HTTP/1.1\r\n\r\n"),
-    "two hosts": (400, "GET /livez HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"),
-    "both lengths": (
-        400,
-        f"POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
-    ),
-    "two lengths": (
-        400,
-        f"POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
-    ),
-    "a bad length": (400, f"POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-length: -3\r\n\r\n"),
-    "a bad chunk": (400, f"POST {PATH} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n"),
-    "a huge header": (431, f"GET /livez HTTP/1.1\r\nhost: a\r\nx-much: {'a' * 40_000}\r\n\r\n"),
-    "endless headers": (431, "GET /livez HTTP/1.1\r\nhost: a\r\n" + "x-more: a\r\n" * 4_000),
-    "a large body": (413, f"POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-length: {MAX_BODY_BYTES + 1}\r\n\r\n"),
-    "a large body in chunks": (
-        413,
-        f"POST {PATH} HTTP/1.1\r\nhost: a\r\n{JSON}{AUTH}transfer-encoding: chunked\r\n\r\n"
-        + f"8000\r\n{'a' * 0x8000}\r\n" * 4,
-    ),
-    "another type": (
-        415,
-        f"POST {PATH} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{AUTH}content-length: 2\r\n\r\n{{}}",
-    ),
-    "no JSON": (
-        400,
-        f"POST {PATH} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{JSON}{AUTH}content-length: 2\r\n\r\n{{]",
-    ),
-    "no key": (
-        401,
-        f"POST {PATH} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{JSON}\r\n",
-    ),
-    "an unknown path": (404, "GET /nothing HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"),
-    "another method": (405, f"GET {PATH} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-async def test_what_cannot_be_served_is_refused_with_its_status(proxy: ServedProxy, name: str) -> None:
-    status, request = REFUSED[name]
-    said = await say(proxy, request.replace("{key}", proxy.key).encode())
-
-    assert said.split(b"\r\n")[0].startswith(b"HTTP/1.1 %d " % status), said[:200]
-    assert b'"error"' in said
-    assert (b"allow: POST" in said) == (status == 405)
-    assert await is_well(proxy)
-
-
-async def test_another_protocol_is_not_switched_to(proxy: ServedProxy) -> None:
-    said = await say(
-        proxy, b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
-    )
-    assert said.startswith(b"HTTP/1.1 200 ")
-
-
-async def test_a_client_that_is_too_slow_with_its_head_is_told(
-    proxy: ServedProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "HEAD_S", 0.1)
-    monkeypatch.setattr(server, "_LOOK_EVERY_S", 0.05)
-
-    assert (await say(proxy, b"GET /livez HTTP/1.1\r\nhost:")).startswith(b"HTTP/1.1 408 ")
-
-
-async def test_what_is_sent_before_an_answer_is_not_served_and_the_connection_closes(
-    proxy: ServedProxy,
-) -> None:
-    one = post(proxy, question(max_tokens=3))
-    said = await say(proxy, one + one)
-
-    assert said.count(b"HTTP/1.1 ") == 1
-    assert said.startswith(b"HTTP/1.1 200 ")
-    assert proxy.fleet.requests_at(0) == 1
-
-
-async def test_no_bytes_whatever_harm_the_server(proxy: ServedProxy) -> None:
-    valid = post(proxy, question(max_tokens=3, stream=True)).replace(
-        b"host: test", b"host: test\r\nconnection: close"
-    )
-    cases: list[tuple[int, bytes]] = []
-
-    @settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(at=st.integers(0, len(valid)), piece=st.binary(max_size=12))
-    def collect(at: int, piece: bytes) -> None:
-        cases.append((at, piece))
-
-    collect()
-    for at, piece in cases:
-        await say(proxy, valid[:at] + piece + valid[at + len(piece) :], then_ends=True)
-
-    await until(lambda: proxy.server.open_connections == 0)
-    assert proxy.running == 0
-    assert await is_well(proxy)
 
 
 # Anthropic's client.
