@@ -38,18 +38,19 @@ from triplane.adapters.redis.response_cache import RedisResponses
 from triplane.adapters.redis.signals import RedisStopSignals
 from triplane.domain.fleet import RouteView
 from triplane.experience.web_app import WebApp
-from triplane.inference.buckets import LEASE_S
+from triplane.inference.buckets import LEASE_S, Buckets, MemoryBuckets
 from triplane.inference.catalogue import EMBEDDED, Catalogue, Model, Route, read_catalogue
 from triplane.inference.catalogue_file import follow_catalogue
 from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
 from triplane.inference.limit_policy import LimitPolicy
 from triplane.inference.limits import Limiter
+from triplane.inference.observer import GatewayObserver
 from triplane.inference.response_cache import MemoryResponses, ResponseStore
 from triplane.inference.service.completions import Completions
 from triplane.inference.service.http_proxy import HttpProxy
 from triplane.inference.service.keys import KeyFile
-from triplane.inference.service.limiting import Unlimited
+from triplane.inference.service.metering import CallMeter
 from triplane.inference.service.rpc.client import ClientTls, RemoteGateway
 from triplane.inference.service.rpc.server import TlsFiles, serving
 from triplane.inference.service.server import HttpServer
@@ -108,7 +109,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         reader = LogReader(redis)
         log, usage = RedisReplayLog(pipeline, reader), PostgresUsage(database)
         history = PostgresHistory(database)
-        limits = _limiter(settings, pipeline, metrics, stack)
+        limits = _limiter(settings, _shared_buckets(pipeline, metrics), metrics, stack)
         plan_of = one_plan_for_all(settings.default_plan)
         process = f"{socket.gethostname()}:{os.getpid()}"
         running, metering = BackgroundTasks(), BackgroundTasks()
@@ -208,8 +209,11 @@ async def run_http_gateway(settings: Settings, listening: socket.socket, options
         metrics = Metrics()
         keys, usage_log = KeyFile(options.keys), UsageLog(options.usage_log)
         stack.push_async_callback(usage_log.close)
-        gateway = _own_gateway(settings, metrics, _responses(settings, stack), stack)
-        completions = Completions(gateway, Unlimited(), usage_log)
+        buckets = _buckets(settings, metrics, stack)
+        observer = CallMeter(CompletionMetrics(metrics), usage_log)
+        gateway = _own_gateway(settings, metrics, observer, _responses(settings, stack), stack)
+        limiter = _limiter(settings, buckets, metrics, stack)
+        completions = Completions(gateway, limiter, usage_log)
         told = _told_to_stop()
         proxy = HttpProxy(gateway, keys, completions, metrics, tracing, told.is_set)
         server = HttpServer(proxy, settings.max_body_bytes)
@@ -237,7 +241,9 @@ async def run_rpc_gateway(settings: Settings, address: str, metrics_at: tuple[st
     async with AsyncExitStack() as stack:
         _tracing(settings, "triplane-gateway", stack)
         metrics, told = Metrics(), _told_to_stop()
-        gateway = _own_gateway(settings, metrics, _responses(settings, stack), stack)
+        gateway = _own_gateway(
+            settings, metrics, CompletionMetrics(metrics), _responses(settings, stack), stack
+        )
         if metrics_at:
             server, thread = start_http_server(metrics_at[1], metrics_at[0], registry=metrics.registry)
             stack.callback(thread.join)
@@ -317,10 +323,19 @@ def _pipeline(settings: Settings, stack: AsyncExitStack) -> RedisPipeline:
     return pipeline
 
 
-def _limiter(settings: Settings, redis: RedisPipeline, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
-    """The limits of all processes over this Redis; what has ended is told before the process ends."""
+def _buckets(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Buckets:
+    """Those of all processes over the Redis that is set, or this process's own."""
+    return _shared_buckets(_pipeline(settings, stack), metrics) if settings.redis_url else MemoryBuckets()
+
+
+def _shared_buckets(redis: RedisPipeline, metrics: Metrics) -> Buckets:
+    return SharedBuckets(RedisBuckets(redis, LEASE_S), metrics)
+
+
+def _limiter(settings: Settings, buckets: Buckets, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
+    """The limits over these buckets; what has ended is told before the process ends."""
     policy = read_catalogue(settings.catalogue).limit_policy if settings.catalogue else LimitPolicy()
-    limiter = Limiter(SharedBuckets(RedisBuckets(redis, LEASE_S), metrics), policy, metrics)
+    limiter = Limiter(buckets, policy, metrics)
     serving = BackgroundTasks()
 
     async def reload(catalogue: Catalogue) -> None:
@@ -339,7 +354,7 @@ def _gateway(
 ) -> Gateway | RemoteGateway:
     """The gateway in this process, or the way to the one that the settings name. Raises CatalogueError."""
     if settings.gateway.address is None:
-        return _own_gateway(settings, metrics, RedisResponses(redis), stack)
+        return _own_gateway(settings, metrics, CompletionMetrics(metrics), RedisResponses(redis), stack)
     remote = RemoteGateway(settings.gateway.address, _client_tls(settings.gateway))
     stack.push_async_callback(remote.close)
     return remote
@@ -380,13 +395,15 @@ def _responses(settings: Settings, stack: AsyncExitStack) -> ResponseStore:
 
 
 def _own_gateway(
-    settings: Settings, metrics: Metrics, responses: ResponseStore, stack: AsyncExitStack
+    settings: Settings,
+    metrics: Metrics,
+    observer: GatewayObserver,
+    responses: ResponseStore,
+    stack: AsyncExitStack,
 ) -> Gateway:
     """The gateway, with its fleet looked after and its catalogue followed. Raises CatalogueError."""
     opener = EngineOpener(embedded_url=settings.engine.url, embedded_key=settings.engine.api_key)
-    gateway = Gateway(
-        catalogue_of(settings), opener, observer=CompletionMetrics(metrics), responses=responses
-    )
+    gateway = Gateway(catalogue_of(settings), opener, observer=observer, responses=responses)
     stack.push_async_callback(gateway.close)
     watching = BackgroundTasks()
     watching.start("fleet", gateway.watch())

@@ -29,6 +29,7 @@ from triplane.domain.events import (
     TurnStatus,
 )
 from triplane.domain.ids import new_id
+from triplane.domain.limits import estimated_tokens
 from triplane.orchestration.announcing import (
     Announcer,
     NobodyListens,
@@ -66,7 +67,7 @@ from triplane.orchestration.ports import (
     TurnStore,
     UsageStore,
 )
-from triplane.orchestration.prompt import build_prompt, estimated_tokens, require_fits
+from triplane.orchestration.prompt import build_prompt, require_fits
 from triplane.orchestration.titles import provisional_title
 
 _log = structlog.get_logger(__name__)
