@@ -137,7 +137,7 @@ async def keep_asking(gateway: CompletesRequests, make: Maker, clients: int, for
 async def arrive(
     gateway: CompletesRequests, make: Maker, per_s: float, for_s: float, *, seed: int = 0
 ) -> list[Asked]:
-    """Requests that come at random (a Poisson process), however busy the gateway is; to the last's end."""
+    """Requests that come at random (a Poisson process), however busy the gateway is. Ends with the last."""
     luck = random.Random(seed)
     now = asyncio.get_running_loop().time
     due, until = now(), now() + for_s

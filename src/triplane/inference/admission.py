@@ -1,7 +1,9 @@
 """Admission: a route's real slots, and a bounded, fair queue in front of them.
 
 A request gets a slot at once, or waits its fair turn, or is told at once that it won't be served in time and
-when to ask again. Waiting is predicted from how long slots were held lately.
+when to ask again. Waiting is predicted from how long slots were held lately. Those who are sent away are told
+times one behind another, at the pace at which slots come free: a crowd that does as it is told comes back as
+a line, not as another flood.
 """
 
 import asyncio
@@ -15,6 +17,9 @@ from triplane.domain.errors import Overloaded, TriplaneError
 from triplane.inference.fair_queue import FairQueue
 
 LEAST_RETRY_AFTER_S = 1.0
+LONGEST_LINE_S = 10.0
+"""How far ahead those who are sent away are lined up: many never come back, and one who does shouldn't wait
+for all of them."""
 RECENT = 0.1
 """The weight of the newest measurement in the mean of the times that slots are held."""
 
@@ -83,6 +88,7 @@ class Admission:
         self._limits = limits
         self._queue: FairQueue[_Waiter] = FairQueue(weights)
         self._mean_held_s: float | None = None
+        self._line_ends_at = 0.0
 
     @property
     def waiting(self) -> int:
@@ -171,9 +177,12 @@ class Admission:
         pushed_out.refuse(self._overloaded(pushed_out.flow))
 
     def _overloaded(self, flow: Flow) -> Overloaded:
-        """Ask again when the wait will be one that is allowed: no sooner than a slot comes free."""
-        over_s = self.predicted_wait_s(flow) - self._limits.max_wait_s
-        again_s = max(LEAST_RETRY_AFTER_S, over_s, self._wait_behind(0))
+        """Ask again when the wait will be one that is allowed, and no sooner than it is your place in the line
+        of those who were sent away: each of them takes one slot."""
+        now, over_s = self.now(), self.predicted_wait_s(flow) - self._limits.max_wait_s
+        place_s = max(self._line_ends_at - now, 0.0) + self._wait_behind(0)
+        self._line_ends_at = now + min(place_s, LONGEST_LINE_S)
+        again_s = max(LEAST_RETRY_AFTER_S, over_s, self._wait_behind(0), self._line_ends_at - now)
         return Overloaded("All engines are busy. Try again a little later.", retry_after_s=again_s)
 
     def _wait_behind(self, ahead: int) -> float:

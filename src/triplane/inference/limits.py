@@ -227,6 +227,10 @@ class Limiter:
             else:
                 await self._exchange()
             return await verdict
+        except asyncio.CancelledError:
+            if _is_granted(verdict):  # in the moment in which whoever asked went away
+                Reservation(LimitState(), taken, self).refund()
+            raise
         finally:
             verdict.cancel()
 
@@ -271,6 +275,11 @@ class Limiter:
         wait_s, rule = max(waits, key=lambda wait: wait[0])
         self._observer.request_limited(rule.scope, rule.kind)
         return RateLimited(_sentence(rule, wait_s), retry_after_s=wait_s, limits=state)
+
+
+def _is_granted(verdict: "asyncio.Future[Verdict]") -> bool:
+    is_told = verdict.done() and not verdict.cancelled() and verdict.exception() is None
+    return is_told and verdict.result().granted
 
 
 def _draw(rule: Rule, tokens: int) -> Draw:

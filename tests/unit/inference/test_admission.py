@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from instant_loop import now, run_instantly, settle
 from triplane.domain.completion import Flow
 from triplane.domain.errors import EngineUnavailable, Overloaded
-from triplane.inference.admission import Admission, QueueLimits, Slot
+from triplane.inference.admission import LONGEST_LINE_S, Admission, QueueLimits, Slot
 
 LIGHT, HEAVY = Flow(user="light", plan="free"), Flow(user="heavy", plan="free")
 
@@ -257,6 +257,52 @@ def test_a_wait_over_the_limit_is_refused_at_once() -> None:
             await room.enter(LIGHT, 10)
         assert now() == before
         assert error.value.retry_after_s == pytest.approx(10)
+
+    run_instantly(come())
+
+
+def test_a_crowd_that_comes_back_when_told_to_is_served_without_idle_slots_and_asks_a_few_times() -> None:
+    crowd, slots, held_s = 400, 4, 0.5
+    tries: list[int] = []
+
+    async def be_served(room: Admission) -> None:
+        for number in range(1, 100):
+            try:
+                await _served_for(room, held_s, lambda _: None)
+            except Overloaded as error:
+                await asyncio.sleep(error.retry_after_s)
+            else:
+                tries.append(number)
+                return
+
+    async def come_together() -> None:
+        room = admission(slots, queue=8)
+        await learned(room, held_s)
+        began = now()
+        await asyncio.gather(*(be_served(room) for _ in range(crowd)))
+        assert len(tries) == crowd
+        assert now() - began <= crowd * held_s / slots * 1.2
+        assert sum(tries) <= 4 * crowd
+
+    run_instantly(come_together())
+
+
+def test_the_line_of_those_who_were_sent_away_has_an_end() -> None:
+    async def come() -> None:
+        room = admission(1, queue=0)
+        await learned(room, 2)
+        await room.enter(LIGHT, 10)
+        told = []
+        for _ in range(50):
+            with pytest.raises(Overloaded) as error:
+                await room.enter(LIGHT, 10)
+            told.append(error.value.retry_after_s)
+        assert told[:3] == pytest.approx([2, 4, 6])
+        assert told[-1] == LONGEST_LINE_S
+        await asyncio.sleep(LONGEST_LINE_S)
+        with pytest.raises(Overloaded) as error:
+            await room.enter(LIGHT, 10)
+        assert error.value.retry_after_s == pytest.approx(2)
 
     run_instantly(come())
 

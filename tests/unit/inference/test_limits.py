@@ -254,6 +254,25 @@ async def test_a_caller_that_goes_away_while_it_waits_has_taken_nothing() -> Non
     await asyncio.wait((running,))
 
 
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_caller_that_goes_away_at_any_moment_keeps_nothing(steps: int) -> None:
+    scene = Scene(per_user(requests=5, tokens=100, concurrent=1))
+    running = asyncio.create_task(scene.limiter.run())
+
+    async def ask_and_refund() -> None:
+        (await scene.reserve(50)).refund()
+
+    asking = asyncio.create_task(ask_and_refund())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    asking.cancel()
+    with suppress(asyncio.CancelledError):
+        await asking
+    assert (await scene.reserve(100)).limits.requests
+    running.cancel()
+    await asyncio.wait((running,))
+
+
 class HeldBuckets:
     """Answers when it is let."""
 
