@@ -99,6 +99,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         turns, conversations = PostgresTurns(database), PostgresConversations(database)
         reader = LogReader(redis)
         log, usage = RedisReplayLog(pipeline, reader), PostgresUsage(database)
+        stack.push_async_callback(usage.aclose)
         history = PostgresHistory(database)
         limits, plan_of = (
             _limiter(settings, pipeline, metrics, stack),
