@@ -108,6 +108,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         turns, conversations = PostgresTurns(database), PostgresConversations(database)
         reader = LogReader(redis)
         log, usage = RedisReplayLog(pipeline, reader), PostgresUsage(database)
+        stack.push_async_callback(usage.aclose)
         history = PostgresHistory(database)
         limits = _limiter(settings, _shared_buckets(pipeline, metrics), metrics, stack)
         plan_of = one_plan_for_all(settings.default_plan)

@@ -4,7 +4,7 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from triplane.adapters.redis.pipeline import RedisPipeline
+from triplane.adapters.redis.pipeline import Answer, RedisPipeline
 from triplane.orchestration.history_ports import Window
 
 _log = structlog.get_logger(__name__)
@@ -32,20 +32,25 @@ class RedisHotWindow:
         self._reachable = True
         return _unpack(packed)
 
-    async def put(self, tenant_id: str, conversation_id: str, window: Window) -> None:
-        try:
-            key = _key(tenant_id, conversation_id)
-            await self._redis.send("SET", key, _encoder.encode(window), "EX", _KEPT_S)
-        except _UNREACHABLE as exc:
-            self._note_loss(exc, conversation_id)
-        else:
-            self._reachable = True
+    def put(self, tenant_id: str, conversation_id: str, window: Window) -> None:
+        key = _key(tenant_id, conversation_id)
+        answer = self._redis.send("SET", key, _encoder.encode(window), "EX", _KEPT_S)
+        answer.add_done_callback(lambda answered: self._note_put(answered, conversation_id))
 
     async def drop(self, tenant_id: str, conversation_id: str) -> None:
         try:
             await self._redis.send("DEL", _key(tenant_id, conversation_id))
         except _UNREACHABLE as exc:
             self._note_loss(exc, conversation_id)
+        else:
+            self._reachable = True
+
+    def _note_put(self, answer: Answer, conversation_id: str) -> None:
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if isinstance(error, Exception):
+            self._note_loss(error, conversation_id)
         else:
             self._reachable = True
 

@@ -144,7 +144,7 @@ class RedisPipeline:
 
 
 def _packed(command: tuple[Argument, ...]) -> bytes:
-    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows only tuples of one
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub: tuples of one
     return packed
 
 
