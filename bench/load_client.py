@@ -25,10 +25,18 @@ class Counts:
 
 
 def request_bytes(
-    port: int, key: str, words: int, *, stream: bool, headers: Mapping[str, str] | None = None
+    port: int,
+    key: str,
+    words: int,
+    *,
+    stream: bool,
+    conversation_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> bytes:
+    conversation = {"conversation_id": conversation_id} if conversation_id else {}
     body = msgspec.json.encode(
         {
+            **conversation,
             "model": "zero-delay",
             "messages": [{"role": "user", "content": "How are you?"}],
             "max_tokens": words,

@@ -237,7 +237,7 @@ async def running_process(
         async with asyncio.timeout(start_s):
             while not await _listens(port):
                 if process.returncode is not None:
-                    said = log.read_text(errors="replace")[-300:].strip() if log.is_file() else ""
+                    said = await asyncio.to_thread(_end_of, log)
                     raise BenchFailed(f"{command[0]} ended before it listened: {said}")
                 await asyncio.sleep(0.05)
         yield psutil.Process(process.pid)
@@ -245,6 +245,10 @@ async def running_process(
         if process.returncode is None:
             process.terminate()
             await process.wait()
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-300:].strip() if log.is_file() else ""
 
 
 def _pinned_to(core: int) -> tuple[str, ...]:

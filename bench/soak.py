@@ -1,10 +1,10 @@
 """A day of clients and failures, compressed: `python -m bench.soak`.
 
 Simulated engines without delay, which fail in every way they can; in this process the gateway with its
-limits, and clients that go away at random: while they wait, amid an answer, or by being cancelled. After
-each part nothing may be left: no task, slot, call in flight, place in the queue or lease; at the end no
-socket, and every slot has to be usable again: a breaker that waits for a trial which was lost would show.
-The engines' own records say what was computed, and the bill is held against them.
+limits, and clients that go away at random: while they wait, in the middle of an answer, or by being
+cancelled. After each part nothing may be left: no task, socket, slot, call in flight, place in the queue or
+lease. At the end every slot has to be usable again: a breaker that waits for a trial which was lost would
+show. The engines' own records say what was computed, and the bill is held against them.
 """
 
 import argparse
@@ -23,13 +23,13 @@ import psutil
 from bench.bill import Bill, Ledger
 from bench.client import BenchFailed
 from bench.engine_processes import MODEL, EngineProcess, gateway_before, running_engines
-from bench.gateway_load import Completion, question
+from bench.gateway_load import question
 from triplane.domain.completion import Flow
 from triplane.domain.errors import RateLimited, TriplaneError
 from triplane.domain.events import Delta, Failed, Finished
 from triplane.domain.limits import Limits
 from triplane.inference.buckets import MemoryBuckets
-from triplane.inference.gateway import Gateway
+from triplane.inference.gateway import AnyCompletion, Gateway
 from triplane.inference.limit_policy import LimitPolicy, PlanLimits
 from triplane.inference.limits import Limiter
 from triplane.inference.simulated_engine.faults import (
@@ -191,7 +191,7 @@ class Clients:
         self.outcomes[last] += 1
 
 
-async def _read(completion: Completion, leaves_after: int | None) -> str:
+async def _read(completion: AnyCompletion, leaves_after: int | None) -> str:
     """What the client saw last; it reads to the end, or leaves after so many words."""
     seen, last = 0, "left"
     async for event in completion:

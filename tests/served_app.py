@@ -23,6 +23,7 @@ from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnou
 from triplane.adapters.redis.buckets import RedisBuckets
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.domain.events import Delta, EngineEvent, Finished, Started, Usage
 from triplane.inference.buckets import LEASE_S
@@ -80,31 +81,32 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def bff(database: Database, redis_client: redis.asyncio.Redis) -> AsyncIterator[Served]:
-    async with serving_bff(database, redis_client, LimitPolicy()) as served:
+async def bff(
+    database: Database, redis_client: redis.asyncio.Redis, redis_pipeline: RedisPipeline
+) -> AsyncIterator[Served]:
+    async with serving_bff(database, redis_client, redis_pipeline, LimitPolicy()) as served:
         yield served
 
 
 @asynccontextmanager
 async def serving_bff(
-    database: Database, redis_client: redis.asyncio.Redis, policy: LimitPolicy
+    database: Database, redis_client: redis.asyncio.Redis, pipeline: RedisPipeline, policy: LimitPolicy
 ) -> AsyncIterator[Served]:
     """The application with these limits, which are kept in that Redis."""
     conversations, turns = PostgresConversations(database), PostgresTurns(database)
-    reader, announcer = LogReader(redis_client), RedisAnnouncer(redis_client)
+    reader, announcer = LogReader(redis_client), RedisAnnouncer(pipeline)
     gateway, usage = ScriptedGateway(ANSWER), PostgresUsage(database)
-    log = RedisReplayLog(redis_client, reader)
+    log = RedisReplayLog(pipeline, reader)
     running, metering, listening = BackgroundTasks(), BackgroundTasks(), BackgroundTasks()
     leaving = asyncio.get_running_loop().create_future()
     listening.start("reader", reader.run())
-    listening.start("announcements", announcer.run())
     metrics = Metrics({})
-    limits = Limiter(SharedBuckets(RedisBuckets(redis_client, LEASE_S), metrics), policy, metrics)
+    limits = Limiter(SharedBuckets(RedisBuckets(pipeline, LEASE_S), metrics), policy, metrics)
     listening.start("limits", limits.run())
     turn = TurnDeps(
         conversations=conversations,
         turns=turns,
-        hot_window=RedisHotWindow(redis_client),
+        hot_window=RedisHotWindow(pipeline),
         history=PostgresHistory(database),
         log=log,
         gateway=gateway,

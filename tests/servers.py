@@ -1,7 +1,7 @@
 """Real PostgreSQL and Redis for tests, each started once in a run.
 
 `database` gives each test a migrated database of its own, copied from a template in some tens of
-milliseconds; `redis_client` gives each test an empty Redis.
+milliseconds; `redis_client` gives each test an empty Redis, `redis_pipeline` the way that turns go to it.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from triplane.adapters.embedded.redis import EmbeddedRedis
 from triplane.adapters.embedded.server_folder import DataFolderInUse, EmbeddedServer, running
 from triplane.adapters.postgres.migrations import migrate
 from triplane.adapters.postgres.pool import Database, open_database
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.domain.conversation import Principal
 from triplane.domain.ids import new_id
 
@@ -112,6 +113,14 @@ async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         await client.flushall()
         yield client
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def redis_pipeline(redis_url: str, redis_client: redis.asyncio.Redis) -> AsyncIterator[RedisPipeline]:
+    """What turns use of Redis, over the same empty Redis."""
+    pipeline = RedisPipeline(redis_url)
+    yield pipeline
+    await pipeline.aclose()
 
 
 async def add_user(database: Database, tenant_id: str | None = None) -> Principal:

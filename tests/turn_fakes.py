@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -44,6 +45,7 @@ class ScriptedCompletion:
         self._waits = waits
         self.usage = Usage()
         self.closed = asyncio.Event()
+        self._playing: AsyncIterator[EngineEvent] | None = None
 
     @property
     def calls(self) -> list[EngineCall]:
@@ -57,8 +59,18 @@ class ScriptedCompletion:
                 self.usage = event.usage
             yield event
 
+    async def take_events(self) -> list[EngineEvent]:
+        if self._playing is None:
+            self._playing = aiter(self)
+        return [event async for event in _first(self._playing)]
+
     async def aclose(self) -> None:
         self.closed.set()
+
+
+async def _first(events: AsyncIterator[EngineEvent]) -> AsyncIterator[EngineEvent]:
+    with suppress(StopAsyncIteration):
+        yield await anext(events)
 
 
 class ScriptedGateway:
@@ -263,7 +275,7 @@ class MemoryWindow:
     async def get(self, tenant_id: str, conversation_id: str) -> Window | None:
         return self.window
 
-    async def put(self, tenant_id: str, conversation_id: str, window: Window) -> None:
+    def put(self, tenant_id: str, conversation_id: str, window: Window) -> None:
         self.window = window
 
     async def drop(self, tenant_id: str, conversation_id: str) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import structlog
 from prometheus_client import start_http_server
-from redis.asyncio import Redis
 
 from triplane import __version__
 from triplane.adapters.http_server import STOP_SIGNALS, cancelled_by_signals, serve_http
@@ -33,23 +32,25 @@ from triplane.adapters.redis.buckets import RedisBuckets
 from triplane.adapters.redis.connection import check_redis, open_redis
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.adapters.redis.response_cache import RedisResponses
 from triplane.adapters.redis.signals import RedisStopSignals
 from triplane.domain.fleet import RouteView
 from triplane.experience.web_app import WebApp
-from triplane.inference.buckets import LEASE_S
+from triplane.inference.buckets import LEASE_S, Buckets, MemoryBuckets
 from triplane.inference.catalogue import EMBEDDED, Catalogue, Model, Route, read_catalogue
 from triplane.inference.catalogue_file import follow_catalogue
 from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
 from triplane.inference.limit_policy import LimitPolicy
 from triplane.inference.limits import Limiter
+from triplane.inference.observer import GatewayObserver
 from triplane.inference.response_cache import MemoryResponses, ResponseStore
 from triplane.inference.service.completions import Completions
 from triplane.inference.service.http_proxy import HttpProxy
 from triplane.inference.service.keys import KeyFile
-from triplane.inference.service.limiting import Unlimited
+from triplane.inference.service.metering import CallMeter
 from triplane.inference.service.rpc.client import ClientTls, RemoteGateway
 from triplane.inference.service.rpc.server import TlsFiles, serving
 from triplane.inference.service.server import HttpServer
@@ -101,13 +102,16 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         database = await _database(settings, stack)
         redis = open_redis(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
         stack.push_async_callback(redis.aclose)
+        pipeline = _pipeline(settings, stack)
         objects = open_objects(settings.objects_url, settings.data_dir)
-        gateway = _gateway(settings, metrics, redis, stack)
+        gateway = _gateway(settings, metrics, pipeline, stack)
         turns, conversations = PostgresTurns(database), PostgresConversations(database)
         reader = LogReader(redis)
-        log, usage = RedisReplayLog(redis, reader), PostgresUsage(database)
+        log, usage = RedisReplayLog(pipeline, reader), PostgresUsage(database)
+        stack.push_async_callback(usage.aclose)
         history = PostgresHistory(database)
-        limits, plan_of = _limiter(settings, redis, metrics, stack), one_plan_for_all(settings.default_plan)
+        limits = _limiter(settings, _shared_buckets(pipeline, metrics), metrics, stack)
+        plan_of = one_plan_for_all(settings.default_plan)
         process = f"{socket.gethostname()}:{os.getpid()}"
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
@@ -116,11 +120,11 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         listening.start("reader", reader.run())
         listening.start("signals", signals.run())
         stack.push_async_callback(listening.aclose, 0)
-        announcer = _announcer(redis, stack)
+        announcer = RedisAnnouncer(pipeline)
         turn = TurnDeps(
             conversations=conversations,
             turns=turns,
-            hot_window=RedisHotWindow(redis),
+            hot_window=RedisHotWindow(pipeline),
             history=history,
             log=log,
             gateway=gateway,
@@ -206,8 +210,11 @@ async def run_http_gateway(settings: Settings, listening: socket.socket, options
         metrics = Metrics()
         keys, usage_log = KeyFile(options.keys), UsageLog(options.usage_log)
         stack.push_async_callback(usage_log.close)
-        gateway = _own_gateway(settings, metrics, _responses(settings, stack), stack)
-        completions = Completions(gateway, Unlimited(), usage_log)
+        buckets = _buckets(settings, metrics, stack)
+        observer = CallMeter(CompletionMetrics(metrics), usage_log)
+        gateway = _own_gateway(settings, metrics, observer, _responses(settings, stack), stack)
+        limiter = _limiter(settings, buckets, metrics, stack)
+        completions = Completions(gateway, limiter, usage_log)
         told = _told_to_stop()
         proxy = HttpProxy(gateway, keys, completions, metrics, tracing, told.is_set)
         server = HttpServer(proxy, settings.max_body_bytes)
@@ -235,7 +242,9 @@ async def run_rpc_gateway(settings: Settings, address: str, metrics_at: tuple[st
     async with AsyncExitStack() as stack:
         _tracing(settings, "triplane-gateway", stack)
         metrics, told = Metrics(), _told_to_stop()
-        gateway = _own_gateway(settings, metrics, _responses(settings, stack), stack)
+        gateway = _own_gateway(
+            settings, metrics, CompletionMetrics(metrics), _responses(settings, stack), stack
+        )
         if metrics_at:
             server, thread = start_http_server(metrics_at[1], metrics_at[0], registry=metrics.registry)
             stack.callback(thread.join)
@@ -256,14 +265,13 @@ async def run_worker(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         _tracing(settings, "triplane-worker", stack)
         database = await _database(settings, stack)
-        redis = open_redis(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
-        stack.push_async_callback(redis.aclose)
-        gateway, usage = _gateway(settings, Metrics(), redis, stack), PostgresUsage(database)
+        pipeline = _pipeline(settings, stack)
+        gateway, usage = _gateway(settings, Metrics(), pipeline, stack), PostgresUsage(database)
         titles = TitleDeps(
             conversations=PostgresConversations(database),
             gateway=gateway,
             usage=usage,
-            announcer=_announcer(redis, stack),
+            announcer=RedisAnnouncer(_pipeline(settings, stack)),
         )
         summaries = SummaryDeps(history=PostgresHistory(database), gateway=gateway, usage=usage)
 
@@ -309,19 +317,26 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> Database:
     return database
 
 
-def _announcer(redis: Redis, stack: AsyncExitStack) -> RedisAnnouncer:
-    """An announcer that writes what is pending before the process ends."""
-    announcer, writing = RedisAnnouncer(redis), BackgroundTasks()
-    writing.start("announcements", announcer.run())
-    stack.push_async_callback(writing.aclose, 0)
-    stack.push_async_callback(announcer.drain, 1.0)
-    return announcer
+def _pipeline(settings: Settings, stack: AsyncExitStack) -> RedisPipeline:
+    """What turns write to and read from; what is on its way is written before the process ends."""
+    pipeline = RedisPipeline(_required(settings.redis_url, "TRIPLANE_REDIS_URL"))
+    stack.push_async_callback(pipeline.aclose)
+    return pipeline
 
 
-def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
-    """The limits of all processes over this Redis; what has ended is told before the process ends."""
+def _buckets(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Buckets:
+    """Those of all processes over the Redis that is set, or this process's own."""
+    return _shared_buckets(_pipeline(settings, stack), metrics) if settings.redis_url else MemoryBuckets()
+
+
+def _shared_buckets(redis: RedisPipeline, metrics: Metrics) -> Buckets:
+    return SharedBuckets(RedisBuckets(redis, LEASE_S), metrics)
+
+
+def _limiter(settings: Settings, buckets: Buckets, metrics: Metrics, stack: AsyncExitStack) -> Limiter:
+    """The limits over these buckets; what has ended is told before the process ends."""
     policy = read_catalogue(settings.catalogue).limit_policy if settings.catalogue else LimitPolicy()
-    limiter = Limiter(SharedBuckets(RedisBuckets(redis, LEASE_S), metrics), policy, metrics)
+    limiter = Limiter(buckets, policy, metrics)
     serving = BackgroundTasks()
 
     async def reload(catalogue: Catalogue) -> None:
@@ -336,11 +351,11 @@ def _limiter(settings: Settings, redis: Redis, metrics: Metrics, stack: AsyncExi
 
 
 def _gateway(
-    settings: Settings, metrics: Metrics, redis: Redis, stack: AsyncExitStack
+    settings: Settings, metrics: Metrics, redis: RedisPipeline, stack: AsyncExitStack
 ) -> Gateway | RemoteGateway:
     """The gateway in this process, or the way to the one that the settings name. Raises CatalogueError."""
     if settings.gateway.address is None:
-        return _own_gateway(settings, metrics, RedisResponses(redis), stack)
+        return _own_gateway(settings, metrics, CompletionMetrics(metrics), RedisResponses(redis), stack)
     remote = RemoteGateway(settings.gateway.address, _client_tls(settings.gateway))
     stack.push_async_callback(remote.close)
     return remote
@@ -377,19 +392,19 @@ def _responses(settings: Settings, stack: AsyncExitStack) -> ResponseStore:
     """Where a gateway of its own keeps answers: in Redis, if the settings name one."""
     if settings.redis_url is None:
         return MemoryResponses()
-    redis = open_redis(settings.redis_url)
-    stack.push_async_callback(redis.aclose)
-    return RedisResponses(redis)
+    return RedisResponses(_pipeline(settings, stack))
 
 
 def _own_gateway(
-    settings: Settings, metrics: Metrics, responses: ResponseStore, stack: AsyncExitStack
+    settings: Settings,
+    metrics: Metrics,
+    observer: GatewayObserver,
+    responses: ResponseStore,
+    stack: AsyncExitStack,
 ) -> Gateway:
     """The gateway, with its fleet looked after and its catalogue followed. Raises CatalogueError."""
     opener = EngineOpener(embedded_url=settings.engine.url, embedded_key=settings.engine.api_key)
-    gateway = Gateway(
-        catalogue_of(settings), opener, observer=CompletionMetrics(metrics), responses=responses
-    )
+    gateway = Gateway(catalogue_of(settings), opener, observer=observer, responses=responses)
     stack.push_async_callback(gateway.close)
     watching = BackgroundTasks()
     watching.start("fleet", gateway.watch())

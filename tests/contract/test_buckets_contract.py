@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from triplane.adapters.redis.buckets import RedisBuckets
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.domain.ids import new_id
 from triplane.domain.limits import Claim, Draw, Lease, Return, Settlement, Slots, Verdict
 from triplane.inference.buckets import Buckets, MemoryBuckets
@@ -40,7 +41,7 @@ def new_buckets(request: pytest.FixtureRequest) -> NewBuckets:
     if request.param == "memory":
         one = MemoryBuckets(lease_s=LEASE_S)
         return lambda: one
-    client: redis.asyncio.Redis = request.getfixturevalue("redis_client")
+    client: RedisPipeline = request.getfixturevalue("redis_pipeline")
     return lambda: RedisBuckets(client, LEASE_S)
 
 
@@ -201,8 +202,10 @@ async def test_many_at_once_get_what_there_is_and_no_more(new_buckets: NewBucket
     assert sum(await asyncio.gather(*asks)) == 7
 
 
-async def test_full_buckets_and_free_slots_take_no_room_in_redis(redis_client: redis.asyncio.Redis) -> None:
-    buckets = RedisBuckets(redis_client, LEASE_S)
+async def test_full_buckets_and_free_slots_take_no_room_in_redis(
+    redis_client: redis.asyncio.Redis, redis_pipeline: RedisPipeline
+) -> None:
+    buckets = RedisBuckets(redis_pipeline, LEASE_S)
     taken = claim(draw("a", 2, rate=1.0), slots("s", 1))
     await buckets.exchange([taken], [])
     lifetimes = [await redis_client.pttl(key) for key in await redis_client.keys()]
@@ -301,9 +304,9 @@ class BucketMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])
-async def test_buckets_keep_their_promises_in_any_order(kind: str, redis_client: redis.asyncio.Redis) -> None:
+async def test_buckets_keep_their_promises_in_any_order(kind: str, redis_pipeline: RedisPipeline) -> None:
     loop = asyncio.get_running_loop()
-    buckets = MemoryBuckets() if kind == "memory" else RedisBuckets(redis_client, 60.0)
+    buckets = MemoryBuckets() if kind == "memory" else RedisBuckets(redis_pipeline, 60.0)
 
     class Machine(BucketMachine):
         def __init__(self) -> None:

@@ -14,7 +14,7 @@ from limit_examples import FLOW, Counted, per_user
 from triplane.adapters.embedded.redis import EmbeddedRedis
 from triplane.adapters.embedded.server_folder import running
 from triplane.adapters.redis.buckets import RedisBuckets
-from triplane.adapters.redis.connection import open_redis
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.domain.errors import RateLimited
 from triplane.domain.events import Usage
 from triplane.inference.limit_policy import LimitPolicy
@@ -28,7 +28,7 @@ NewLimiter = Callable[[LimitPolicy], Awaitable[Limiter]]
 class Worker:
     """What one API process has: its own connection and its own limiter, which runs."""
 
-    def __init__(self, client: redis.asyncio.Redis, policy: LimitPolicy) -> None:
+    def __init__(self, client: RedisPipeline, policy: LimitPolicy) -> None:
         self.counted = Counted()
         self.buckets = SharedBuckets(RedisBuckets(client, LEASE_S), self.counted)
         self.limiter = Limiter(self.buckets, policy, self.counted, renew_every_s=LEASE_S / 3)
@@ -45,7 +45,7 @@ class Worker:
 
 @asynccontextmanager
 async def worker(url: str, policy: LimitPolicy) -> AsyncIterator[Worker]:
-    client = open_redis(url)
+    client = RedisPipeline(url)
     made = Worker(client, policy)
     task = asyncio.create_task(made.limiter.run())
     try:

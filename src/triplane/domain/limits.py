@@ -6,9 +6,12 @@ more than it had drawn is taken too, and the next one waits until that is paid. 
 once; each is a lease, which lapses by itself when its holder is gone.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
+
+from triplane.domain.completion import CompletionRequest, Message, text_of
 
 Scope = Literal["user", "key", "organisation", "model"]
 """Whose limit it is."""
@@ -19,6 +22,12 @@ MINUTE_S = 60.0
 
 DEFAULT_PLAN = "default"
 """The plan of whoever has none, or one that no longer exists."""
+
+DEFAULT_ANSWER_TOKENS = 1024
+"""Kept free for the answer when the request doesn't say how long it may be."""
+
+_BYTES_PER_TOKEN = 4
+"""A rule of thumb, for text that nobody has counted yet."""
 
 PerMinute = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
 
@@ -113,3 +122,14 @@ class Lease(msgspec.Struct, frozen=True):
 
     name: str
     holder: str
+
+
+def estimated_tokens(request: CompletionRequest, instructions: Sequence[Message] = ()) -> int:
+    """What a request may need, prompt and answer, before anybody counts: for reserving, not for billing.
+
+    What a turn's prompt takes of its history isn't known yet and not in it.
+    """
+    texts = [text_of(message.content) for message in (*instructions, *request.messages)]
+    tools = msgspec.json.encode(request.tools) if request.tools else b""
+    size = sum(len(text.encode()) for text in texts) + len(tools)
+    return size // _BYTES_PER_TOKEN + len(texts) + (request.sampling.max_tokens or DEFAULT_ANSWER_TOKENS)

@@ -177,8 +177,8 @@ class Admission:
         pushed_out.refuse(self._overloaded(pushed_out.flow))
 
     def _overloaded(self, flow: Flow) -> Overloaded:
-        """Ask again when the wait will be one that is allowed, and no sooner than it is your place in the line
-        of those who were sent away: each of them takes one slot."""
+        """Ask again when the wait will be one that is allowed, and no sooner than it is your place in the
+        line of those who were sent away: each of them takes one slot."""
         now, over_s = self.now(), self.predicted_wait_s(flow) - self._limits.max_wait_s
         place_s = max(self._line_ends_at - now, 0.0) + self._wait_behind(0)
         self._line_ends_at = now + min(place_s, LONGEST_LINE_S)

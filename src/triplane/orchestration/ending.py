@@ -8,6 +8,7 @@ import structlog
 from triplane.domain.conversation import StoredMessage, UsageEvent
 from triplane.domain.events import TurnEnded, Usage
 from triplane.domain.money import EngineCall
+from triplane.orchestration.announcing import Announcer, announce_end
 from triplane.orchestration.asks import AcceptedTurn, Outcome, started_event
 from triplane.orchestration.draft import Draft
 from triplane.orchestration.history import summary_due, summary_job
@@ -128,8 +129,10 @@ async def finish_turn(
     draft: Draft,
     turns: TurnStore,
     hot_window: HotWindow,
+    announcer: Announcer,
 ) -> bool:
-    """Durable first, announced second: the store, then the terminal event, then the hot window.
+    """Durable first, announced second: the store; then together, in one round trip, the hot window, the
+    user's devices and the terminal event.
 
     False, with nothing announced, if the turn had ended already or has a newer owner.
     """
@@ -138,6 +141,9 @@ async def finish_turn(
     result = msgspec.structs.replace(result, jobs=_jobs(accepted, result, attempt, window))
     if not await until_stored(lambda: turns.finish(who, result)):
         return False
+    if window:
+        hot_window.put(who.tenant_id, result.conversation_id, window)
+    announce_end(announcer, who, accepted.opened, result.status)
     if not draft.position and result.status == "stopped":
         draft.add(started_event(accepted))
     await draft.end(
@@ -149,8 +155,6 @@ async def finish_turn(
         )
     )
     _log.info("turn ended", turn_id=result.turn_id, status=result.status)
-    if window:
-        await hot_window.put(who.tenant_id, result.conversation_id, window)
     return True
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from triplane.domain.conversation import Principal, TurnRecord
+from triplane.domain.conversation import OpenedTurn, Principal, TurnRecord
 from triplane.domain.events import (
     Delta,
     Finished,
@@ -31,17 +31,19 @@ ASK_AGAIN_S = 0.2
 
 
 async def follow_turn(
-    who: Principal, turn_id: str, after: int, deps: FollowDeps
+    who: Principal, turn_id: str, after: int, deps: FollowDeps, known: TurnRecord | None = None
 ) -> AsyncGenerator[LogEntry, None]:
     """The turn's events behind position `after`, to its end. Raises NotFound, also for another's turn.
 
     A log that has expired or was lost is told again from the row: its start, all of its text, its end. Who
     had a part of it is told the end alone, with a gap before its position, and so reads from the start. Of
     a log that is written anew meanwhile nothing more is told: the next connection begins with the gap.
+
+    `known` is the turn's row for who has it already, so that it isn't asked for until it may have changed.
     """
     last, told = after, 0
     while True:
-        record, before = await deps.turns.get(who, turn_id), last
+        record, known, before = known or await deps.turns.get(who, turn_id), None, last
         async for entry in deps.log.follow(who.tenant_id, turn_id, last):
             if after < last < entry.position - 1:
                 return
@@ -56,6 +58,21 @@ async def follow_turn(
             await asyncio.sleep(ASK_AGAIN_S)
     for entry in _rest(record, after, last, told):
         yield entry
+
+
+def just_opened(opened: OpenedTurn, model: str) -> TurnRecord | None:
+    """The row of a turn that begins here and now; None for one that was known."""
+    if not opened.created:
+        return None
+    return TurnRecord(
+        id=opened.turn_id,
+        conversation_id=opened.conversation.id,
+        message_id=opened.message_id,
+        model=model,
+        status="streaming",
+        created_at=opened.created_at,
+        content="",
+    )
 
 
 def _without_former_end(entry: LogEntry, record: TurnRecord) -> LogEntry:

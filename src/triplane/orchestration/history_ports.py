@@ -20,11 +20,13 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HotWindow(Protocol):
-    """A cache: losing it costs one query. A method that can't reach Redis answers as if empty."""
+    """A cache: losing it costs one query. Its methods never fail: it answers as if empty then."""
 
     async def get(self, tenant_id: str, conversation_id: str) -> Window | None: ...
 
-    async def put(self, tenant_id: str, conversation_id: str, window: Window) -> None: ...
+    def put(self, tenant_id: str, conversation_id: str, window: Window) -> None:
+        """Keep it, before whatever this process writes to the replay log from now on; doesn't wait."""
+        ...
 
     async def drop(self, tenant_id: str, conversation_id: str) -> None: ...
 

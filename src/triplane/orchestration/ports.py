@@ -39,6 +39,10 @@ class Completion(Protocol):
 
     def __aiter__(self) -> AsyncIterator[EngineEvent]: ...
 
+    async def take_events(self) -> list[EngineEvent]:
+        """What one read of the engine brought, together; empty behind the end."""
+        ...
+
     async def aclose(self) -> None: ...
 
 

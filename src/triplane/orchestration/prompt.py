@@ -10,28 +10,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from triplane.domain.completion import CompletionRequest, Message, text_of
+from triplane.domain.completion import Message
 from triplane.domain.conversation import NewMessage, StoredMessage, Summary
 from triplane.domain.errors import ContextTooLong
+from triplane.domain.limits import DEFAULT_ANSWER_TOKENS
 from triplane.orchestration.history_ports import Window
-
-DEFAULT_ANSWER_TOKENS = 1024
-"""Kept free for the answer when the request doesn't say how long it may be."""
-
-
-_BYTES_PER_TOKEN = 4
-"""A rule of thumb, for text that nobody has counted yet."""
-
-
-def estimated_tokens(request: CompletionRequest, instructions: Sequence[Message] = ()) -> int:
-    """What a request may need, prompt and answer, before anybody counts: for reserving, not for billing.
-
-    What a turn's prompt takes of its history isn't known yet and not in it.
-    """
-    texts = [text_of(message.content) for message in (*instructions, *request.messages)]
-    tools = msgspec.json.encode(request.tools) if request.tools else b""
-    size = sum(len(text.encode()) for text in texts) + len(tools)
-    return size // _BYTES_PER_TOKEN + len(texts) + (request.sampling.max_tokens or DEFAULT_ANSWER_TOKENS)
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

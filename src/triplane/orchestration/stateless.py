@@ -8,12 +8,11 @@ from triplane.domain.completion import CompletionRequest
 from triplane.domain.conversation import Principal
 from triplane.domain.errors import TriplaneError
 from triplane.domain.events import EngineEvent, Failed, Finished
-from triplane.domain.limits import LimitState
+from triplane.domain.limits import LimitState, estimated_tokens
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.limiting import RateLimits, Reservation, Unlimited
 from triplane.orchestration.metering import record_usage, usage_events
 from triplane.orchestration.ports import Completion, Gateway, UsageStore
-from triplane.orchestration.prompt import estimated_tokens
 
 
 @dataclass(frozen=True, kw_only=True)

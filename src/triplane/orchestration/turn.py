@@ -3,8 +3,8 @@
 `accept_turn` refuses while a status can still be sent, by the user's limits first, then opens the turn:
 user rows and draft, one round trip. `generate_turn` runs as a task of its own, so the turn belongs to its
 conversation and not to a socket: it builds the prompt from the hot window, has the gateway generate, records
-each event in the replay log before a client is shown it, finishes the turn in one round trip, and refreshes
-the hot window.
+each event in the replay log before a client is shown it, and finishes the turn: one round trip to the store,
+one to refresh the hot window and tell the end.
 Clients, this one's included, follow the replay log.
 """
 
@@ -29,12 +29,12 @@ from triplane.domain.events import (
     TurnStatus,
 )
 from triplane.domain.ids import new_id
+from triplane.domain.limits import estimated_tokens
 from triplane.orchestration.announcing import (
     Announcer,
     NobodyListens,
     NoSignals,
     StopSignals,
-    announce_end,
     announce_start,
 )
 from triplane.orchestration.asks import (
@@ -66,7 +66,7 @@ from triplane.orchestration.ports import (
     TurnStore,
     UsageStore,
 )
-from triplane.orchestration.prompt import build_prompt, estimated_tokens, require_fits
+from triplane.orchestration.prompt import build_prompt, require_fits
 from triplane.orchestration.titles import provisional_title
 
 _log = structlog.get_logger(__name__)
@@ -233,18 +233,19 @@ _BUG = TurnError(code="internal_error", message="Something broke on our side. Se
 
 async def _record(completion: Completion, draft: Draft, started: TurnStarted) -> Outcome:
     """Put the engine's events into the draft until they end."""
-    async for event in completion:
-        match event:
-            case Started(degraded=degraded, is_cached=is_cached):
-                if not draft.position:
-                    draft.add(msgspec.structs.replace(started, degraded=degraded, is_cached=is_cached))
-            case Delta() | ToolCallDelta():
-                draft.add(event)
-            case Finished(reason=reason):
-                draft.add(event)
-                return Outcome(status="complete", finish_reason=reason)
-            case Failed():
-                return _broken(event, draft)
+    while events := await completion.take_events():
+        for event in events:
+            match event:
+                case Started(degraded=degraded, is_cached=is_cached):
+                    if not draft.position:
+                        draft.add(msgspec.structs.replace(started, degraded=degraded, is_cached=is_cached))
+                case Delta() | ToolCallDelta():
+                    draft.add(event)
+                case Finished(reason=reason):
+                    draft.add(event)
+                    return Outcome(status="complete", finish_reason=reason)
+                case Failed():
+                    return _broken(event, draft)
     return _broken(_CUT_OFF, draft)
 
 
@@ -264,8 +265,7 @@ async def _leave(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: T
         await _lose(accepted, attempt, deps)
     elif attempt.outcome:
         result = turn_result(accepted, draft, attempt, attempt.outcome)
-        if await finish_turn(accepted, result, attempt, draft, deps.turns, deps.hot_window):
-            announce_end(deps.announcer, accepted.ask.who, accepted.opened, result.status)
+        if await finish_turn(accepted, result, attempt, draft, deps.turns, deps.hot_window, deps.announcer):
             deps.observer.turn_ended(result.status)
         else:
             await _lose(accepted, attempt, deps)

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from limit_examples import per_user
 from served_app import Served, serving_bff
 from triplane.adapters.postgres.pool import Database
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.domain.errors import EngineUnavailable
 from triplane.domain.events import Delta, Started
 
@@ -21,10 +22,12 @@ PATH = "/v1/chat/completions"
 
 
 @pytest.fixture
-async def served(database: Database, redis_client: redis.asyncio.Redis) -> AsyncIterator[Served]:
+async def served(
+    database: Database, redis_client: redis.asyncio.Redis, redis_pipeline: RedisPipeline
+) -> AsyncIterator[Served]:
     """Five requests, 10,000 tokens a minute and two at once for each user."""
     policy = per_user(requests=5, tokens=10_000, concurrent=2)
-    async with serving_bff(database, redis_client, policy) as served:
+    async with serving_bff(database, redis_client, redis_pipeline, policy) as served:
         yield served
 
 

@@ -12,6 +12,7 @@ from triplane.adapters.embedded.server_folder import running
 from triplane.adapters.redis.announcements import KEPT, RedisAnnouncements, RedisAnnouncer
 from triplane.adapters.redis.connection import open_redis
 from triplane.adapters.redis.log_reader import LogReader
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.adapters.redis.signals import RedisStopSignals
 from triplane.domain.announcements import Announced, Announcement
 from triplane.domain.conversation import Principal
@@ -26,18 +27,18 @@ STRANGER = Principal(tenant_id=new_id("tenant"), user_id=ME.user_id)
 class Devices:
     """What announces to a user's devices, and what these read."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: redis.asyncio.Redis, pipeline: RedisPipeline) -> None:
         reader = LogReader(client)
-        self.announcer = RedisAnnouncer(client)
+        self.pipeline = pipeline
+        self.announcer = RedisAnnouncer(pipeline)
         self.announcements = RedisAnnouncements(client, reader)
         self.tasks = BackgroundTasks()
         self.tasks.start("reader", reader.run())
-        self.tasks.start("announcer", self.announcer.run())
 
     async def changed(self, *conversations: str, who: Principal = ME) -> None:
         for conversation in conversations:
             announce_conversation(self.announcer, who, "conversation.updated", conversation)
-        await self.announcer.drain(5)
+        await self.pipeline.send("PING")
 
     async def read(self, place: str, count: int, who: Principal = ME) -> list[Announced]:
         """The next announcements behind a place."""
@@ -53,8 +54,8 @@ class Devices:
 
 
 @pytest.fixture
-async def devices(redis_client: redis.asyncio.Redis) -> AsyncIterator[Devices]:
-    made = Devices(redis_client)
+async def devices(redis_client: redis.asyncio.Redis, redis_pipeline: RedisPipeline) -> AsyncIterator[Devices]:
+    made = Devices(redis_client, redis_pipeline)
     yield made
     await made.tasks.aclose(0)
 
@@ -102,7 +103,7 @@ async def test_another_tenants_user_of_the_same_id_is_told_nothing(devices: Devi
 
 
 async def test_without_redis_announcing_neither_waits_nor_fails(tmp_path: Path) -> None:
-    client = open_redis(f"unix://{tmp_path}/none")
+    client = RedisPipeline(f"unix://{tmp_path}/none")
     announcer = RedisAnnouncer(client)
     for _ in range(2000):
         announcer.announce(

@@ -19,6 +19,7 @@ from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.domain.completion import CompletionRequest, Flow, Message, Sampling, text_of
 from triplane.domain.conversation import OpenedTurn, Principal, StoredMessage, TurnRecord
@@ -49,18 +50,23 @@ class Worker:
     """A process that runs turns of one conversation."""
 
     def __init__(
-        self, who: Principal, conversation_id: str, database: Database, client: redis.asyncio.Redis
+        self,
+        who: Principal,
+        conversation_id: str,
+        database: Database,
+        client: redis.asyncio.Redis,
+        pipeline: RedisPipeline,
     ) -> None:
         self.who, self.conversation_id, self.database = who, conversation_id, database
         self.gateway = ScriptedGateway(events("Once", " upon"))
-        self.client, self.reader = client, LogReader(client)
+        self.client, self.reader, self.pipeline = client, LogReader(client), pipeline
         self.branches = PostgresBranches(database)
         self.deps = TurnDeps(
             conversations=PostgresConversations(database),
             turns=PostgresTurns(database),
-            hot_window=RedisHotWindow(client),
+            hot_window=RedisHotWindow(pipeline),
             history=PostgresHistory(database),
-            log=RedisReplayLog(client, self.reader),
+            log=RedisReplayLog(pipeline, self.reader),
             gateway=self.gateway,
             usage=PostgresUsage(database),
             running=BackgroundTasks(),
@@ -69,7 +75,7 @@ class Worker:
         )
 
     def another(self) -> "Worker":
-        return Worker(self.who, self.conversation_id, self.database, self.client)
+        return Worker(self.who, self.conversation_id, self.database, self.client, self.pipeline)
 
     async def accept(self, text: str = "Tell.", request_id: str | None = None) -> OpenedTurn:
         template = CompletionRequest(
@@ -113,10 +119,10 @@ class Worker:
 
 @pytest.fixture
 async def worker(
-    database: Database, redis_client: redis.asyncio.Redis, who: Principal
+    database: Database, redis_client: redis.asyncio.Redis, redis_pipeline: RedisPipeline, who: Principal
 ) -> AsyncIterator[Worker]:
     made = await PostgresConversations(database).create(who, None, {}, [])
-    worker = Worker(who, made.id, database, redis_client)
+    worker = Worker(who, made.id, database, redis_client, redis_pipeline)
     reading = asyncio.create_task(worker.reader.run())
     yield worker
     await worker.deps.running.aclose(5)

@@ -16,6 +16,7 @@ from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.hot_window import RedisHotWindow
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.domain.completion import CompletionRequest, Message, Sampling, text_of
 from triplane.domain.conversation import OpenedTurn, Principal, Summary
 from triplane.domain.errors import NotFound, StoreUnavailable
@@ -59,10 +60,17 @@ def summary(from_message_id: str, upto_seq: int) -> Summary:
 class Talk:
     """Turns over the real stores, before a scripted model of 400 tokens whose tokens are words."""
 
-    def __init__(self, who: Principal, conversation_id: str, database: Database, client: redis.asyncio.Redis):
+    def __init__(
+        self,
+        who: Principal,
+        conversation_id: str,
+        database: Database,
+        client: redis.asyncio.Redis,
+        pipeline: RedisPipeline,
+    ) -> None:
         self.who, self.conversation_id, self.database = who, conversation_id, database
         self.gateway = ScriptedGateway(context_length=400)
-        self.hot_window, self.history = RedisHotWindow(client), PostgresHistory(database)
+        self.hot_window, self.history = RedisHotWindow(pipeline), PostgresHistory(database)
         self.client = client
         self.leaf = ""
         self.deps = TurnDeps(
@@ -126,9 +134,13 @@ class Talk:
 
 @pytest.fixture
 async def talk(
-    who: Principal, conversation_id: str, database: Database, redis_client: redis.asyncio.Redis
+    who: Principal,
+    conversation_id: str,
+    database: Database,
+    redis_client: redis.asyncio.Redis,
+    redis_pipeline: RedisPipeline,
 ) -> AsyncIterator[Talk]:
-    made = Talk(who, conversation_id, database, redis_client)
+    made = Talk(who, conversation_id, database, redis_client, redis_pipeline)
     yield made
     await made.deps.running.aclose(END_S)
 

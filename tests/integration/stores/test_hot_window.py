@@ -6,8 +6,8 @@ from pathlib import Path
 import redis.asyncio
 from structlog.testing import capture_logs
 
-from triplane.adapters.redis.connection import open_redis
 from triplane.adapters.redis.hot_window import RedisHotWindow
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.domain.completion import FunctionCall, TextPart, ToolCall
 from triplane.domain.conversation import StoredMessage
 from triplane.orchestration.history_ports import Window
@@ -39,11 +39,11 @@ WINDOW = Window(
 )
 
 
-async def test_a_window_comes_back_as_it_was_put(redis_client: redis.asyncio.Redis) -> None:
-    hot = RedisHotWindow(redis_client)
+async def test_a_window_comes_back_as_it_was_put(redis_pipeline: RedisPipeline) -> None:
+    hot = RedisHotWindow(redis_pipeline)
     assert await hot.get("tenant_1", "conv_1") is None
 
-    await hot.put("tenant_1", "conv_1", WINDOW)
+    hot.put("tenant_1", "conv_1", WINDOW)
 
     assert await hot.get("tenant_1", "conv_1") == WINDOW
     assert await hot.get("tenant_2", "conv_1") is None, "a window is its tenant's alone"
@@ -51,16 +51,22 @@ async def test_a_window_comes_back_as_it_was_put(redis_client: redis.asyncio.Red
     assert await hot.get("tenant_1", "conv_1") is None
 
 
-async def test_a_window_is_kept_for_a_day(redis_client: redis.asyncio.Redis) -> None:
-    await RedisHotWindow(redis_client).put("tenant_1", "conv_1", WINDOW)
+async def test_a_window_is_kept_for_a_day(
+    redis_client: redis.asyncio.Redis, redis_pipeline: RedisPipeline
+) -> None:
+    RedisHotWindow(redis_pipeline).put("tenant_1", "conv_1", WINDOW)
+    await redis_pipeline.send("PING")
 
     (key,) = await redis_client.keys()
     assert 86_000 < await redis_client.ttl(key) <= 86_400
 
 
-async def test_a_window_of_another_version_is_as_none(redis_client: redis.asyncio.Redis) -> None:
-    hot = RedisHotWindow(redis_client)
-    await hot.put("tenant_1", "conv_1", WINDOW)
+async def test_a_window_of_another_version_is_as_none(
+    redis_client: redis.asyncio.Redis, redis_pipeline: RedisPipeline
+) -> None:
+    hot = RedisHotWindow(redis_pipeline)
+    hot.put("tenant_1", "conv_1", WINDOW)
+    await redis_pipeline.send("PING")
     (key,) = await redis_client.keys()
     await redis_client.set(key, b"\x81\xa5other\x01")
 
@@ -68,11 +74,11 @@ async def test_a_window_of_another_version_is_as_none(redis_client: redis.asynci
 
 
 async def test_without_redis_it_answers_as_if_empty_and_says_so_once(tmp_path: Path) -> None:
-    client = open_redis(f"unix://{tmp_path}/nobody.sock")
+    client = RedisPipeline(f"unix://{tmp_path}/nobody.sock")
     hot = RedisHotWindow(client)
 
     with capture_logs() as logs:
-        await hot.put("tenant_1", "conv_1", WINDOW)
+        hot.put("tenant_1", "conv_1", WINDOW)
         assert await hot.get("tenant_1", "conv_1") is None
         await hot.drop("tenant_1", "conv_1")
 

@@ -15,6 +15,7 @@ from triplane.adapters.embedded.redis import EmbeddedRedis
 from triplane.adapters.embedded.server_folder import running
 from triplane.adapters.redis.connection import open_redis
 from triplane.adapters.redis.log_reader import KEPT_ROWS, LogReader
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.domain.errors import StoreUnavailable
 from triplane.domain.events import Delta, LogEntry, TurnEnded, Usage
@@ -32,13 +33,15 @@ class Worker:
     def __init__(self, url: str) -> None:
         self.redis = open_redis(url)
         self.reader = LogReader(self.redis)
-        self.log = RedisReplayLog(self.redis, self.reader)
+        self.pipeline = RedisPipeline(url)
+        self.log = RedisReplayLog(self.pipeline, self.reader)
         self._tasks = BackgroundTasks()
         self._tasks.start("reader", self.reader.run())
 
     async def aclose(self) -> None:
         await self._tasks.aclose(0)
         await self.redis.aclose()
+        await self.pipeline.aclose()
 
     async def followed(self, turn_id: str, after: int = 0, begun: asyncio.Event | None = None) -> list[int]:
         """The positions of a turn to its end, however often its log is silent."""

@@ -26,6 +26,7 @@ from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.redis.log_reader import LogReader
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.domain.conversation import OpenedTurn, Principal, StoredMessage
 from triplane.domain.errors import Conflict
@@ -298,7 +299,7 @@ def _text(entries: list[LogEntry]) -> str:
 
 @pytest.fixture
 async def stores(
-    database: Database, redis_client: redis.asyncio.Redis, who: Principal
+    database: Database, redis_client: redis.asyncio.Redis, redis_pipeline: RedisPipeline, who: Principal
 ) -> AsyncIterator[Stores]:
     reader = LogReader(redis_client)
     reading = asyncio.create_task(reader.run())
@@ -307,8 +308,8 @@ async def stores(
         turns=PostgresTurns(database),
         conversations=PostgresConversations(database),
         branches=PostgresBranches(database),
-        log=RedisReplayLog(redis_client, reader),
-        elsewhere=RedisReplayLog(redis_client, reader),
+        log=RedisReplayLog(redis_pipeline, reader),
+        elsewhere=RedisReplayLog(redis_pipeline, reader),
         loop=asyncio.get_running_loop(),
     )
     reading.cancel()

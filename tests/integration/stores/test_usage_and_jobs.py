@@ -14,6 +14,7 @@ from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.domain.conversation import OpenedTurn, Principal, UsageEvent
+from triplane.domain.errors import InvalidRequest
 from triplane.domain.events import Usage
 from triplane.domain.ids import new_id
 from triplane.domain.money import EngineCall
@@ -103,6 +104,47 @@ async def test_a_turn_without_an_engine_call_has_no_bill(
 
     assert await database.fetchval("SELECT count(*) FROM usage_events") == 0
     assert (await turns.get(who, opened.turn_id)).usage == Usage()
+
+
+async def test_events_of_one_moment_are_one_statement_and_each_caller_waits_for_its_own(
+    database: Database, who: Principal
+) -> None:
+    statements: list[str] = []
+
+    class Watched(Database):
+        async def execute(self, sql: str, *arguments: object) -> str:
+            statements.append(sql)
+            return await database.execute(sql, *arguments)
+
+    usage = PostgresUsage(Watched(database._pool))
+    events = [usage_event(who, engine_call(Usage(prompt_tokens=number))) for number in range(20)]
+    await asyncio.gather(*(usage.record([event]) for event in [*events, events[0]]))
+
+    stored = await database.fetch("SELECT prompt_tokens FROM usage_events ORDER BY prompt_tokens")
+    assert [row[0] for row in stored] == list(range(20))
+    assert len(statements) == 1
+
+
+async def test_an_event_that_cannot_be_stored_fails_alone(database: Database, who: Principal) -> None:
+    usage = PostgresUsage(database)
+    good = usage_event(who, engine_call(Usage(prompt_tokens=1)))
+    bad = msgspec.structs.replace(usage_event(who, engine_call()), model="nul \0")
+    kept, refused = await asyncio.gather(usage.record([good]), usage.record([bad]), return_exceptions=True)
+
+    assert kept is None
+    assert isinstance(refused, InvalidRequest)
+    assert await database.fetchval("SELECT count(*) FROM usage_events") == 1
+
+
+async def test_closing_waits_for_what_is_being_written(database: Database, who: Principal) -> None:
+    usage = PostgresUsage(database)
+    recording = asyncio.create_task(usage.record([usage_event(who, engine_call(Usage(prompt_tokens=1)))]))
+    await asyncio.sleep(0)
+
+    await usage.aclose()
+
+    assert await database.fetchval("SELECT count(*) FROM usage_events") == 1
+    await recording
 
 
 @pytest.mark.parametrize("first", ["the new owner", "the old owner"])

@@ -4,6 +4,7 @@ import jwt
 import pytest
 
 from fakes import FakeAccountStore
+from triplane.domain.conversation import Principal
 from triplane.domain.errors import InvalidRequest, NotFound, Unauthenticated
 from triplane.orchestration.accounts.api_keys import ApiKeys
 from triplane.orchestration.accounts.authentication import authenticate
@@ -148,3 +149,49 @@ async def test_a_wrong_key_never_falls_back_to_the_cookie(
 async def test_no_key_says_how_to_make_one(sessions: Sessions, api_keys: ApiKeys) -> None:
     with pytest.raises(Unauthenticated, match="triplane keys create"):
         await authenticate(sessions, api_keys, None, None)
+
+
+class CountedStore(FakeAccountStore):
+    """Counts how often it is asked for a key."""
+
+    asked = 0
+
+    async def find_api_key(self, secret_sha256: bytes) -> Principal | None:
+        self.asked += 1
+        return await super().find_api_key(secret_sha256)
+
+
+async def test_a_key_revoked_by_another_worker_stops_within_a_second() -> None:
+    now, store = 100.0, CountedStore()
+    here, elsewhere = ApiKeys(store, clock=lambda: now), ApiKeys(store)
+    who = principal_of(await store.ensure_first_administrator())
+    key, secret = await elsewhere.create(who, "laptop")
+    for _ in range(5):
+        assert await here.find(secret)
+    assert store.asked == 1, "a busy key is asked for once in a moment"
+
+    await elsewhere.revoke(who, key.id)
+    now += 1.0
+
+    assert await here.find(secret) is None
+
+
+async def test_a_key_revoked_here_stops_at_once(store: FakeAccountStore) -> None:
+    api_keys = ApiKeys(store)
+    who = principal_of(await store.ensure_first_administrator())
+    (key, secret), (_, other) = await api_keys.create(who, "laptop"), await api_keys.create(who, "phone")
+    assert await api_keys.find(secret)
+    assert await api_keys.find(other)
+
+    await api_keys.revoke(who, key.id)
+
+    assert await api_keys.find(secret) is None
+    assert await api_keys.find(other)
+
+
+async def test_a_key_that_is_made_works_at_once_though_it_was_tried_before(store: FakeAccountStore) -> None:
+    api_keys = ApiKeys(store)
+    who = principal_of(await store.ensure_first_administrator())
+    assert await api_keys.find("tp-unknown") is None
+    _, secret = await ApiKeys(store).create(who, "laptop")
+    assert await api_keys.find(secret)

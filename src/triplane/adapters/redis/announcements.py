@@ -1,30 +1,26 @@
-"""Announcements to a user's devices: a short Redis stream for each user, written in the background.
+"""Announcements to a user's devices: a short Redis stream for each user, written without waiting.
 
 Nothing waits for an announcement and none is worth keeping: what is lost with Redis, or has left the stream,
 a device learns when it fetches its list again, and `resume` tells it to.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from triplane.adapters.redis.log_reader import LogReader, RowId
+from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.domain.announcements import Announced, Announcement
 from triplane.domain.conversation import Principal
 from triplane.domain.errors import StoreUnavailable
 from triplane.orchestration.announcing import Resumed
 
-_log = structlog.get_logger(__name__)
-
 KEPT = 1000
 _KEPT_S = 86_400
 _QUIET_S = 5.0
-_PENDING = 1000
 _EVENT = b"e"
 _BEGINNING = "0-0"
 
@@ -33,41 +29,15 @@ _decoder = msgspec.json.Decoder(Announcement)
 
 
 class RedisAnnouncer:
-    """The `Announcer` port. `run` writes until it is cancelled; `drain` waits for what is pending."""
+    """The `Announcer` port."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: RedisPipeline) -> None:
         self._redis = redis
-        self._pending: asyncio.Queue[tuple[str, Announcement]] = asyncio.Queue(_PENDING)
 
     def announce(self, tenant_id: str, user_id: str, announcement: Announcement) -> None:
-        try:
-            self._pending.put_nowait((_key(tenant_id, user_id), announcement))
-        except asyncio.QueueFull:
-            _log.warning("announcement dropped", type=announcement.type)
-
-    async def run(self) -> None:
-        while True:
-            key, announcement = await self._pending.get()
-            try:
-                await self._write(key, announcement)
-            except (RedisError, OSError) as error:
-                _log.warning("announcement lost", reason=type(error).__name__)
-            finally:
-                self._pending.task_done()
-
-    async def drain(self, within_s: float) -> None:
-        """Wait until all is written, for so long at most."""
-        try:
-            async with asyncio.timeout(within_s):
-                await self._pending.join()
-        except TimeoutError:
-            _log.warning("announcements lost", pending=self._pending.qsize())
-
-    async def _write(self, key: str, announcement: Announcement) -> None:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xadd(key, {_EVENT: _encoder.encode(announcement)}, maxlen=KEPT, approximate=True)
-            pipe.expire(key, _KEPT_S)
-            await pipe.execute()
+        key = _key(tenant_id, user_id)
+        self._redis.post("XADD", key, "MAXLEN", "~", KEPT, "*", _EVENT, _encoder.encode(announcement))
+        self._redis.post("EXPIRE", key, _KEPT_S)
 
 
 class RedisAnnouncements:

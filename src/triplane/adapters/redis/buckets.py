@@ -5,21 +5,22 @@ that time: one that is full isn't there. The holders of slots are a sorted set, 
 lapse. All keys of a call carry the tenant in braces, so that they lie on one node of a cluster.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from hashlib import sha1
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
+from triplane.adapters.redis.pipeline import RedisPipeline
+from triplane.adapters.redis.scripts import Script
 from triplane.domain.errors import StoreUnavailable
 from triplane.domain.limits import Claim, Lease, Settlement, Verdict
 
 _PREFIX = "limits:"
 
-_EXCHANGE = """
+_EXCHANGE = Script("""
 local returns, leaves, draws, limits, holder, lease = unpack(cmsgpack.unpack(ARGV[1]))
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -70,33 +71,31 @@ for i = 1, #limits do
   answer[#answer + 1] = counts[i] + granted
 end
 return answer
-"""
+""")
 """KEYS: buckets to put back into, slots to leave, then the claim's buckets and slots. ARGV: one list, packed
 because each argument costs more than all that is in it: the seconds that each bucket gets back; who leaves
 each slot; for each bucket the seconds that the draw takes and those that a full bucket has; the limit of each
 slot; the claim's holder; the seconds of its lease. Answers whether it was granted, the microseconds until
 each bucket is full, and how many hold each slot."""
 
-_RENEW = """
+_RENEW = Script("""
 local time = redis.call('TIME')
 local until_s = time[1] + time[2] / 1000000 + ARGV[1]
 for i = 2, #ARGV do redis.call('ZADD', KEYS[1], until_s, ARGV[i]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[1] * 1000)
-"""
+""")
 """KEYS: slots. ARGV: seconds of a lease, holders. A holder that Redis has lost is one again."""
-
-_SHA = {script: sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (_EXCHANGE, _RENEW)}
 
 _encoder = msgspec.msgpack.Encoder()
 
-_Call = tuple[str, list[str], list[Any]]
+_Call = tuple[Script, list[str], list[Any]]
 """A script, its keys and its arguments."""
 
 
 class RedisBuckets:
     """The `Buckets` port of the gateway's limits. `lease_s` is how long a slot is held without a word."""
 
-    def __init__(self, redis: Redis, lease_s: float) -> None:
+    def __init__(self, redis: RedisPipeline, lease_s: float) -> None:
         self._redis = redis
         self._lease_s = lease_s
 
@@ -140,23 +139,11 @@ class RedisBuckets:
         if not calls:
             return []
         try:
-            try:
-                return await self._evaluate(calls)
-            except NoScriptError:  # a Redis that is new, or was started again
-                for script in {script for script, _, _ in calls}:
-                    await self._redis.script_load(script)
-                return await self._evaluate(calls)
+            if len(calls) == 1:
+                return [await self._redis.run(*calls[0])]
+            return await asyncio.gather(*(self._redis.run(*call) for call in calls))
         except (RedisError, OSError) as error:
             raise StoreUnavailable("Redis can't be reached, so limits can't be looked up.") from error
-
-    async def _evaluate(self, calls: Sequence[_Call]) -> list[Any]:
-        if len(calls) == 1:
-            script, keys, args = calls[0]
-            return [await self._redis.evalsha(_SHA[script], len(keys), *keys, *args)]
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for script, keys, args in calls:
-                pipe.evalsha(_SHA[script], len(keys), *keys, *args)
-            return list(await pipe.execute())
 
 
 def _verdict(claim: Claim, answer: Sequence[int]) -> Verdict:

@@ -2,9 +2,9 @@
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from triplane.adapters.redis.pipeline import Answer, RedisPipeline
 from triplane.orchestration.history_ports import Window
 
 _log = structlog.get_logger(__name__)
@@ -19,32 +19,38 @@ _encoder = msgspec.msgpack.Encoder()
 class RedisHotWindow:
     """`HotWindow` on Redis. While Redis can't be reached it answers as if empty, and says so once."""
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
+    def __init__(self, redis: RedisPipeline) -> None:
+        self._redis = redis
         self._reachable = True
 
     async def get(self, tenant_id: str, conversation_id: str) -> Window | None:
         try:
-            packed = await self._client.get(_key(tenant_id, conversation_id))
+            packed = await self._redis.send("GET", _key(tenant_id, conversation_id))
         except _UNREACHABLE as exc:
             self._note_loss(exc, conversation_id)
             return None
         self._reachable = True
         return _unpack(packed)
 
-    async def put(self, tenant_id: str, conversation_id: str, window: Window) -> None:
+    def put(self, tenant_id: str, conversation_id: str, window: Window) -> None:
+        key = _key(tenant_id, conversation_id)
+        answer = self._redis.send("SET", key, _encoder.encode(window), "EX", _KEPT_S)
+        answer.add_done_callback(lambda answered: self._note_put(answered, conversation_id))
+
+    async def drop(self, tenant_id: str, conversation_id: str) -> None:
         try:
-            await self._client.set(_key(tenant_id, conversation_id), _encoder.encode(window), ex=_KEPT_S)
+            await self._redis.send("DEL", _key(tenant_id, conversation_id))
         except _UNREACHABLE as exc:
             self._note_loss(exc, conversation_id)
         else:
             self._reachable = True
 
-    async def drop(self, tenant_id: str, conversation_id: str) -> None:
-        try:
-            await self._client.delete(_key(tenant_id, conversation_id))
-        except _UNREACHABLE as exc:
-            self._note_loss(exc, conversation_id)
+    def _note_put(self, answer: Answer, conversation_id: str) -> None:
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if isinstance(error, Exception):
+            self._note_loss(error, conversation_id)
         else:
             self._reachable = True
 

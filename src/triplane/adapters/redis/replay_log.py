@@ -11,16 +11,18 @@ are followed through the one `LogReader`.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from triplane.adapters.redis.log_reader import LogReader
+from triplane.adapters.redis.pipeline import RedisPipeline
+from triplane.adapters.redis.scripts import Script
 from triplane.domain.errors import StoreUnavailable
 from triplane.domain.events import LogEntry, TurnEnded, TurnEvent, Usage
 from triplane.domain.money import EngineCall
@@ -39,7 +41,7 @@ _FENCE = b"f"
 _QUIET_S = 2.0
 """How long a follower of another process's turn waits for news before its row is asked."""
 
-_APPEND = """
+_APPEND = Script("""
 local fence = tonumber(redis.call('GET', KEYS[2]) or '0')
 if fence > tonumber(ARGV[1]) then return -1 end
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[3])
@@ -55,7 +57,7 @@ for i = 6, #ARGV, 2 do
 end
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return -2
-"""
+""")
 """KEYS: stream, fence. ARGV: fence, the position before the first, seconds to keep, calls, 1 to write it
 anew, then pairs of position and event. Returns -1 for an overtaken owner, -2 when written, else the last
 position there is: the log lacks what comes before these entries."""
@@ -113,10 +115,9 @@ class _Tail:
 class RedisReplayLog:
     """The `ReplayLog` port. Redis being away loses nobody who follows in the owner's process."""
 
-    def __init__(self, redis: Redis, reader: LogReader) -> None:
+    def __init__(self, redis: RedisPipeline, reader: LogReader) -> None:
         self._redis = redis
         self._reader = reader
-        self._append_script = redis.register_script(_APPEND)
         self._tails: dict[str, _Tail] = {}
 
     def open(self, tenant_id: str, turn_id: str) -> None:
@@ -171,13 +172,14 @@ class RedisReplayLog:
         attempts: dict[int, LoggedAttempt] = {}
         try:
             await self._store(held, [], (), 0)
-            rows = await self._redis.xrange(_key(held.tenant_id, held.turn_id))
+            rows = await self._redis.send("XRANGE", _key(held.tenant_id, held.turn_id), "-", "+")
         except (RedisError, OSError) as error:
             _log.warning("replay log not read", turn_id=held.turn_id, reason=type(error).__name__)
             return Recovered(entries=[], attempts=[], is_read=False)
-        for row in cast(list[tuple[bytes, dict[bytes, bytes]]], rows):
-            entries.append(_entry(*row))
-            attempt = _attempt(entries[-1].position, row[1])
+        for position, pairs in cast(list[tuple[bytes, list[bytes]]], rows):
+            fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+            entries.append(_entry(position, fields))
+            attempt = _attempt(entries[-1].position, fields)
             attempts[attempt.fence] = attempt
         if tail := self._tails.get(held.turn_id):
             tail.extend(entries)
@@ -204,11 +206,12 @@ class RedisReplayLog:
     ) -> int:
         pairs = [part for entry in entries for part in (entry.position, _encoder.encode(entry.event))]
         key = _key(held.tenant_id, held.turn_id)
-        answer = self._append_script(
-            keys=[key, key + ":fence"],
-            args=[held.fence, before, KEPT_S, _encode_calls(calls), int(is_anew), *pairs],
-        )
-        return int(await cast(Awaitable[Any], answer))
+        keys = [key, key + ":fence"]
+        arguments = [held.fence, before, KEPT_S, _encode_calls(calls), int(is_anew), *pairs]
+        try:
+            return int(await self._redis.run(_APPEND, keys, arguments))
+        except RedisConnectionError:  # lost on the way, and perhaps there: the positions tell
+            return int(await self._redis.run(_APPEND, keys, arguments))
 
     async def _follow_tail(self, tail: _Tail, after: int) -> AsyncGenerator[LogEntry, None]:
         index = 0

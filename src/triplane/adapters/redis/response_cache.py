@@ -3,8 +3,9 @@
 from typing import cast
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from triplane.adapters.redis.pipeline import RedisPipeline
 
 _log = structlog.get_logger(__name__)
 
@@ -12,12 +13,12 @@ _log = structlog.get_logger(__name__)
 class RedisResponses:
     """`ResponseStore` of the inference plane."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: RedisPipeline) -> None:
         self._redis = redis
 
     async def get(self, tenant: str, key: str) -> bytes | None:
         try:
-            found = await self._redis.get(_key(tenant, key))
+            found = await self._redis.send("GET", _key(tenant, key))
         except (RedisError, OSError) as error:
             _log.warning("cached answers not read", reason=type(error).__name__)
             return None
@@ -25,7 +26,7 @@ class RedisResponses:
 
     async def put(self, tenant: str, key: str, answer: bytes, kept_s: int) -> None:
         try:
-            await self._redis.set(_key(tenant, key), answer, ex=kept_s)
+            await self._redis.send("SET", _key(tenant, key), answer, "EX", kept_s)
         except (RedisError, OSError) as error:
             _log.warning("answer not cached", reason=type(error).__name__)
 

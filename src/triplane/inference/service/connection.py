@@ -73,6 +73,8 @@ class Owner(Protocol):
     max_body_bytes: int
     is_draining: bool
     date: bytes
+    running: set[asyncio.Task[None]]
+    """What answers requests, also behind a connection that is gone already."""
 
     def opened(self, connection: "ServerConnection") -> bool:
         """Whether there is room for it."""
@@ -91,6 +93,7 @@ class ServerConnection(asyncio.Protocol):
         self._barren = 0
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = 0
         self._head: Head | None = None
         self._admitted: Any = None
         self._refusal: TriplaneError | None = None
@@ -108,6 +111,10 @@ class ServerConnection(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         return self._reply is not None
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     @property
     def date(self) -> bytes:
@@ -198,7 +205,7 @@ class ServerConnection(asyncio.Protocol):
             self._refuse_now(cause if known else MalformedRequest("This isn't valid HTTP/1.1."))  # type: ignore[arg-type]
         else:
             if self._barren > MAX_BARREN_BYTES:
-                self._refuse_now(HeadTooLarge(f"The head is larger than {MAX_BARREN_BYTES:,} bytes."))
+                self._refuse_now(_head_too_large())
 
     def eof_received(self) -> None:
         """Whoever closes its side won't wait for an answer: asyncio closes ours."""
@@ -233,6 +240,7 @@ class ServerConnection(asyncio.Protocol):
             return
         self._url = b""
         self._headers = {}
+        self._head_bytes = 0
         self._head = None
         self._refusal = None
         self._body.clear()
@@ -240,13 +248,21 @@ class ServerConnection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self._url += url
+        self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value))
         name = name.lower()
         if name in READ_HEADERS and self._head is None and not self._is_deaf:
             if name in self._headers:
                 raise MalformedRequest(f"The header {name.decode()} came twice.")
             self._headers[name] = value
+
+    def _count_head(self, size: int) -> None:
+        """A head that comes in one read, or with a body behind it, is held to the same bound."""
+        self._head_bytes += size
+        if self._head_bytes > MAX_BARREN_BYTES and not self._is_deaf:
+            raise _head_too_large()
 
     def on_headers_complete(self) -> None:
         if self._is_deaf:
@@ -299,9 +315,11 @@ class ServerConnection(asyncio.Protocol):
         self._task = task = self._loop.create_task(
             self._owner.application.respond(admitted, head, body, reply)
         )
+        self._owner.running.add(task)
         task.add_done_callback(self._responded)
 
     def _responded(self, task: asyncio.Task[None]) -> None:
+        self._owner.running.discard(task)
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
@@ -347,3 +365,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.write_eof()
         else:
             self._transport.close()
+
+
+def _head_too_large() -> HeadTooLarge:
+    return HeadTooLarge(f"The head is larger than {MAX_BARREN_BYTES:,} bytes.")

@@ -12,13 +12,14 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from triplane.domain.completion import Flow
-from triplane.domain.errors import NotFound, TriplaneError
+from triplane.domain.errors import NotFound, RateLimited, TriplaneError
 from triplane.domain.ids import new_id
 from triplane.inference.gateway import Gateway
 from triplane.inference.service.completions import Completions
 from triplane.inference.service.keys import KeyFile
 from triplane.inference.service.reply import Reply
 from triplane.inference.service.request import Head, MethodNotAllowed, status_of_http
+from triplane.inference.service.wires import CHAT, MESSAGES, error_body
 from triplane.telemetry.metrics import CONTENT_TYPE, Metrics
 from triplane.telemetry.traces import Tracing, context_from, current, fail
 from triplane.wire.errors import (
@@ -27,9 +28,9 @@ from triplane.wire.errors import (
     ErrorDetail,
     UnsupportedMediaType,
     error_headers,
-    present_error,
     status_of,
 )
+from triplane.wire.limit_headers import limit_headers
 from triplane.wire.models import ModelList, present_model
 from triplane.wire.strict_json import is_json
 
@@ -52,13 +53,15 @@ class Route(msgspec.Struct, frozen=True):
     is_public: bool
 
 
-_CHAT = Route("/v1/chat/completions", "POST", False)
+_CHAT = Route(CHAT, "POST", False)
+_MESSAGES = Route(MESSAGES, "POST", False)
 _MODELS = Route("/v1/models", "GET", False)
 _ONE_MODEL = Route("/v1/models/{model_id}", "GET", False)
 _LIVE = Route("/livez", "GET", True)
 _READY = Route("/readyz", "GET", True)
 _METRICS = Route("/metrics", "GET", True)
-_ROUTES = {route.name: route for route in (_CHAT, _MODELS, _LIVE, _READY, _METRICS)}
+_COMPLETING = (_CHAT, _MESSAGES)
+_ROUTES = {route.name: route for route in (_CHAT, _MESSAGES, _MODELS, _LIVE, _READY, _METRICS)}
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -104,8 +107,8 @@ class HttpProxy:
             raise MethodNotAllowed(route.method)
         if route.is_public:
             return Admitted(route, None)
-        flow = self._keys.find(head.header(b"authorization"))
-        if route is _CHAT and not is_json(head.header(b"content-type")):
+        flow = self._keys.find(head.header(b"authorization"), head.header(b"x-api-key"))
+        if route in _COMPLETING and not is_json(head.header(b"content-type")):
             raise UnsupportedMediaType("Send the body as JSON, with `Content-Type: application/json`.")
         return Admitted(route, flow)
 
@@ -113,8 +116,8 @@ class HttpProxy:
         began = perf_counter()
         status = 499
         try:
-            if admitted.route is _CHAT and admitted.flow is not None:
-                await self._chat(admitted.flow, head, body, reply)
+            if admitted.route in _COMPLETING and admitted.flow is not None:
+                await self._complete(admitted.flow, head, body, reply)
             else:
                 await self._answers[admitted.route.name](head, reply)
             status = reply.status
@@ -145,12 +148,12 @@ class HttpProxy:
         detail = ErrorDetail(message=message, type="api_error", code="internal_error")
         reply.send(500, (_JSON, _NO_STORE), _encode(ErrorBody(error=detail)))
 
-    async def _chat(self, flow: Flow, head: Head, body: bytes, reply: Reply) -> None:
+    async def _complete(self, flow: Flow, head: Head, body: bytes, reply: Reply) -> None:
         request_id = _request_id(head)
         self._metrics.stream_opened()
         try:
             with self._span(head, request_id) if self._tracing.is_on else nullcontext():
-                code = await self._completions.answer(flow, request_id, body, reply)
+                code = await self._completions.answer(head.path, flow, request_id, body, reply)
         finally:
             self._metrics.stream_closed()
         if code:
@@ -159,9 +162,9 @@ class HttpProxy:
     @contextmanager
     def _span(self, head: Head, request_id: str) -> Iterator[None]:
         """The request's span, a child of the caller's, around all that is done for it."""
-        attributes = {"http.request.method": head.method, "http.route": _CHAT.name}
+        attributes = {"http.request.method": head.method, "http.route": head.path}
         caller = context_from({"traceparent": head.header(b"traceparent")})
-        span = self._tracing.start_span(f"POST {_CHAT.name}", SpanKind.SERVER, attributes, caller)
+        span = self._tracing.start_span(f"POST {head.path}", SpanKind.SERVER, attributes, caller)
         assert span is not None, "only asked for while tracing is on"
         span.set_attribute("triplane.request_id", request_id)
         with current(span):
@@ -211,12 +214,18 @@ class HttpProxy:
         if reply.is_committed:
             reply.give_up()
             return
+        request_id = _request_id(head) if head else new_id("req")
         headers = [_JSON, _NO_STORE, *error_headers(error).items()]
-        if head is not None:
-            headers.append(("x-request-id", _request_id(head)))
+        headers += [("x-request-id", request_id), ("request-id", request_id)]
+        if isinstance(error, RateLimited) and error.limits:
+            headers += limit_headers(error.limits)
         if isinstance(error, MethodNotAllowed):
             headers.append(("allow", error.allowed))
-        reply.send(status_of_http(error) or status_of(error), headers, _encode(present_error(error)))
+        reply.send(
+            status_of_http(error) or status_of(error),
+            headers,
+            error_body(head.path if head else "", error, request_id),
+        )
 
 
 def _route_of(path: str) -> Route | None:

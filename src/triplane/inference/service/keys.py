@@ -5,6 +5,7 @@ sha256 = "…"             # of the secret, 64 hex digits
 plan = "free"            # a plan of the catalogue; may be left out
 tenant = "acme"          # whose limits and caches it shares; the key's own name if left out
 user = "ann"             # likewise
+cache = true              # its deterministic answers may come from the response cache; false if left out
 """
 
 import re
@@ -37,6 +38,7 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     plan: Text = ""
     tenant: Text | None = None
     user: Text | None = None
+    cache: bool = False
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,14 +59,14 @@ class KeyFile:
     def __len__(self) -> int:
         return len(self._flows)
 
-    def find(self, authorization: str) -> Flow:
-        """Whose the bearer key is. Raises Unauthenticated.
+    def find(self, authorization: str, x_api_key: str = "") -> Flow:
+        """Whose the key is, from either header; a bearer key counts first. Raises Unauthenticated.
 
         A look-up by the hash of 256 random bits: how long it takes tells nothing about other keys.
         """
-        scheme, _, secret = authorization.partition(" ")
+        scheme, _, secret = authorization.partition(" ") if authorization else ("bearer", "", x_api_key)
         if scheme.lower() != "bearer" or not secret:
-            raise Unauthenticated("Send an API key: `Authorization: Bearer KEY`.")
+            raise Unauthenticated("Send an API key: `Authorization: Bearer KEY`, or `x-api-key: KEY`.")
         flow = self._flows.get(sha256_of(secret.strip()))
         if flow is None:
             raise Unauthenticated("This API key isn't valid here.")
@@ -114,6 +116,10 @@ def _read(path: Path) -> dict[bytes, Flow]:
         if digest in flows:
             raise KeyFileError(f"{path}: the keys {flows[digest].api_key!r} and {name!r} are the same.")
         flows[digest] = Flow(
-            tenant=entry.tenant or name, user=entry.user or name, plan=entry.plan, api_key=name
+            tenant=entry.tenant or name,
+            user=entry.user or name,
+            plan=entry.plan,
+            api_key=name,
+            caches=entry.cache,
         )
     return flows

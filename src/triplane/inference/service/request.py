@@ -50,6 +50,7 @@ READ_HEADERS = frozenset(
         b"host",
         b"traceparent",
         b"transfer-encoding",
+        b"x-api-key",
         b"x-request-id",
     }
 )

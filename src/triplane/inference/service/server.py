@@ -8,6 +8,8 @@ from triplane.inference.service.connection import Application, ServerConnection
 
 MAX_CONNECTIONS = 20_000
 _LOOK_EVERY_S = 1.0
+_END_S = 5.0
+"""How long what was broken off may take to end: to stop its engine, to be billed."""
 
 
 class HttpServer:
@@ -20,6 +22,7 @@ class HttpServer:
         self.max_body_bytes = max_body_bytes
         self.is_draining = False
         self.date = b""
+        self.running: set[asyncio.Task[None]] = set()
         self._max_connections = max_connections
         self._connections: set[ServerConnection] = set()
         self._server: asyncio.Server | None = None
@@ -36,6 +39,11 @@ class HttpServer:
     @property
     def open_connections(self) -> int:
         return len(self._connections)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and no client has taken yet: all that slow clients cost."""
+        return sum(connection.unsent_bytes for connection in self._connections)
 
     async def drain(self, within_s: float) -> None:
         """Take no more connections, finish what runs, and close; break off what still runs after that."""
@@ -54,6 +62,8 @@ class HttpServer:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+        if self.running:
+            await asyncio.wait(self.running, timeout=_END_S)
 
     def opened(self, connection: ServerConnection) -> bool:
         if len(self._connections) >= self._max_connections or self.is_draining:

@@ -31,7 +31,7 @@ from triplane.orchestration.bff.turn_answers import (
     idempotency_key,
     require_deliverable,
 )
-from triplane.orchestration.following import FollowDeps
+from triplane.orchestration.following import FollowDeps, just_opened
 from triplane.orchestration.stateless import StatelessDeps, start_completion
 from triplane.orchestration.turn import TurnDeps, accept_turn
 from triplane.wire.answers import Identity, collect_completion, stream_completion
@@ -105,7 +105,8 @@ async def _turn(
     identity = identity_of_turn(
         opened.turn_id, conversation_id, opened.message_id, body.model, opened.created_at
     )
-    return await answer_with_turn(request, identity, Delivery.of(body), deps.follow)
+    known = just_opened(opened, body.model)
+    return await answer_with_turn(request, identity, Delivery.of(body), deps.follow, known)
 
 
 def _ask(request: StrictRequest, body: ChatCompletionRequest, conversation_id: str, flow: Flow) -> Ask:

@@ -13,8 +13,8 @@ import structlog
 
 from triplane.domain.ids import new_id
 from triplane.orchestration.bff.deps import ASGIApp
-from triplane.orchestration.bff.limit_headers import limit_headers
 from triplane.orchestration.bff.scope import limits_of, set_request_id
+from triplane.wire.limit_headers import limit_headers
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}\Z")
 _COMPRESSIBLE = re.compile(
@@ -96,7 +96,7 @@ class _Sender:
             given = {name.lower() for name, _ in message["headers"]}
             added = [header for header in self._headers if header[0] not in given]
             if limits := limits_of(self._scope):
-                added += limit_headers(limits)
+                added += [(name.encode(), value.encode()) for name, value in limit_headers(limits)]
             message = {**message, "headers": [*message["headers"], *added]}
             if self._may_compress(message):
                 self._held = message

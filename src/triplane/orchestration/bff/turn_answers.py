@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 import msgspec
 from litestar import Response
 
+from triplane.domain.conversation import TurnRecord
 from triplane.domain.errors import InvalidRequest, error_from_code
 from triplane.domain.events import LogEntry, TurnEnded
 from triplane.orchestration.bff.answers import collect_turn, stream_turn
@@ -59,14 +60,18 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def answer_with_turn(
-    request: StrictRequest, turn: Identity, delivery: Delivery, follow: FollowDeps
+    request: StrictRequest,
+    turn: Identity,
+    delivery: Delivery,
+    follow: FollowDeps,
+    known: TurnRecord | None = None,
 ) -> Response[Any]:
     """The turn's answer. Raises what the turn failed with, while a status can still be sent."""
     assert turn.turn_id is not msgspec.UNSET
     if delivery.background:
         record = await follow.turns.get(request.principal, turn.turn_id)
         return Response(present_turn(record), status_code=202)
-    entries = _Followed(follow_turn(request.principal, turn.turn_id, delivery.after, follow))
+    entries = _Followed(follow_turn(request.principal, turn.turn_id, delivery.after, follow, known))
     if delivery.stream:
         await entries.begin(STATUS_WAIT_S)
         frames = stream_turn(aiter(entries), turn, delivery.include_usage, is_continued=delivery.after > 0)

@@ -10,15 +10,15 @@ from typing import Literal
 from triplane.domain.limits import LimitState, Quota
 
 
-def limit_headers(limits: LimitState) -> list[tuple[bytes, bytes]]:
+def limit_headers(limits: LimitState) -> list[tuple[str, str]]:
     return [*_headers("requests", limits.requests), *_headers("tokens", limits.tokens)]
 
 
-def _headers(kind: Literal["requests", "tokens"], quota: Quota | None) -> list[tuple[bytes, bytes]]:
+def _headers(kind: Literal["requests", "tokens"], quota: Quota | None) -> list[tuple[str, str]]:
     if quota is None:
         return []
     values = {"limit": str(quota.limit), "remaining": str(quota.remaining), "reset": duration(quota.reset_s)}
-    return [(f"x-ratelimit-{name}-{kind}".encode(), value.encode()) for name, value in values.items()]
+    return [(f"x-ratelimit-{name}-{kind}", value) for name, value in values.items()]
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from triplane.domain.limits import LimitState, Quota
-from triplane.orchestration.bff.limit_headers import duration, limit_headers
+from triplane.wire.limit_headers import duration, limit_headers
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_what_is_not_limited_has_no_headers() -> None:
     assert limit_headers(LimitState()) == []
     headers = dict(limit_headers(LimitState(tokens=Quota(100, 7, 1.5))))
     assert headers == {
-        b"x-ratelimit-limit-tokens": b"100",
-        b"x-ratelimit-remaining-tokens": b"7",
-        b"x-ratelimit-reset-tokens": b"2s",
+        "x-ratelimit-limit-tokens": "100",
+        "x-ratelimit-remaining-tokens": "7",
+        "x-ratelimit-reset-tokens": "2s",
     }
