@@ -2,7 +2,7 @@
 # Settings are environment variables: TRIPLANE_HOST, TRIPLANE_PORT, TRIPLANE_DATA_DIR (docs/operations.md).
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-engine install web lint bench chaos lock clean
+.PHONY: help serve test test-engine install web lint bench bench-gateway chaos lock clean
 
 help:
 	@echo "make serve    install what is needed, start everything, print the address and a sign-in link"
@@ -11,6 +11,7 @@ help:
 	@echo "make lint     style, types and import rules only"
 	@echo "make chaos    kill every part at random under load, and check that nothing shown was lost"
 	@echo "make bench    measure the planes against the bare engine"
+	@echo "make bench-gateway   the gateway beside others of its field (installs them in a cache folder)"
 	@echo "make install  the Python environment in .venv; make web: the page; make lock: pin anew"
 	@echo "make clean    remove what make has built (your data stays)"
 
@@ -29,6 +30,9 @@ lint: install
 
 bench: install
 	@exec .venv/bin/python -m bench
+
+bench-gateway: install
+	@exec .venv/bin/python -m bench.gateway_peers
 
 chaos: install
 	@PYTHONPATH=tests exec .venv/bin/python -m chaos
