@@ -2,7 +2,7 @@
 # Settings are environment variables: TRIPLANE_HOST, TRIPLANE_PORT, TRIPLANE_DATA_DIR (docs/operations.md).
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-engine install web lint bench bench-gateway chaos lock clean
+.PHONY: help serve test test-engine install web lint bench bench-gateway bench-load chaos lock clean
 
 help:
 	@echo "make serve    install what is needed, start everything, print the address and a sign-in link"
@@ -12,6 +12,7 @@ help:
 	@echo "make chaos    kill every part at random under load, and check that nothing shown was lost"
 	@echo "make bench    measure the planes against the bare engine"
 	@echo "make bench-gateway   the gateway beside others of its field (installs them in a cache folder)"
+	@echo "make bench-load   the gateway's fairness, overload and soak (fifteen minutes)"
 	@echo "make install  the Python environment in .venv; make web: the page; make lock: pin anew"
 	@echo "make clean    remove what make has built (your data stays)"
 
@@ -33,6 +34,12 @@ bench: install
 
 bench-gateway: install
 	@exec .venv/bin/python -m bench.gateway_peers
+
+bench-load: install
+	@.venv/bin/python -m bench.fairness
+	@.venv/bin/python -m bench.overload
+	@.venv/bin/python -m bench.soak
+	@.venv/bin/python -m bench.soak_http
 
 chaos: install
 	@PYTHONPATH=tests exec .venv/bin/python -m chaos

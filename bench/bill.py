@@ -54,6 +54,10 @@ class Ledger(SilentObserver):
 
     def ended(self, call: EngineCall) -> None:
         self.running -= 1
+        self.add(call)
+
+    def add(self, call: EngineCall) -> None:
+        """A call is billed."""
         self._billed += call.usage
 
     def request_limited(self, scope: Scope, kind: LimitKind) -> None:

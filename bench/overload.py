@@ -78,9 +78,16 @@ def somebody() -> CompletionRequest:
 
 
 async def measure(
-    gateway: CompletesRequests, slots: int, *, flood_s: float, peak_s: float, crowd_s: float, times: float
+    gateway: CompletesRequests,
+    slots: int,
+    *,
+    flood_s: float,
+    peak_s: float,
+    crowd_s: float,
+    times: float,
+    patient: int = PATIENT,
 ) -> Overload:
-    """`slots` of the route, `times` the capacity."""
+    """`slots` of the route, `times` the capacity; `patient` clients amid the flood."""
     now = asyncio.get_running_loop().time
     idle = [await ask(gateway, somebody()) for _ in range(5)]
     idle_ttft_s = percentile([each.ttft_s or 0.0 for each in idle], 50)
@@ -91,16 +98,16 @@ async def measure(
     async with asyncio.TaskGroup() as group:
         began = now()
         flooding = group.create_task(arrive(gateway, somebody, times * answers, flood_s))
-        patient = [
+        waiting = [
             group.create_task(_after(flood_s / 4 * _luck.random(), gateway, f"patient {number}"))
-            for number in range(PATIENT)
+            for number in range(patient)
         ]
         await asyncio.sleep(flood_s)
         recovery_s = await _recovery_s(gateway, idle_ttft_s)
     flood = flooding.result()
     settle_s = min(SETTLE_S, flood_s / 4)
     _, flood_tokens = _rates(
-        flood + [each for one in patient for each in one.result()], began + settle_s, began + flood_s
+        flood + [each for one in waiting for each in one.result()], began + settle_s, began + flood_s
     )
     crowd_began = now()
     crowd = await _crowd(gateway, times * answers, crowd_s)
@@ -111,7 +118,7 @@ async def measure(
         peak_tokens_per_s=peak_tokens,
         flood_tokens_per_s=flood_tokens,
         flood=summary(flood),
-        patient=_patience([each.result() for each in patient]),
+        patient=_patience([each.result() for each in waiting]),
         recovery_s=recovery_s,
         crowd=_patience(crowd),
         crowd_s=max(each[-1].ended_at for each in crowd) - crowd_began,
@@ -164,7 +171,7 @@ def _patience(told: list[list[Asked]]) -> Patience:
         served=len(served),
         requests=sum(len(each) for each in told),
         tries_p50=percentile(tries, 50),
-        tries_max=round(max(tries)),
+        tries_max=round(max(tries, default=0.0)),
         took_p50_s=percentile(took, 50),
         took_max_s=max(took, default=0.0),
     )

@@ -194,10 +194,17 @@ async def _hang_up(opened: Sequence[LoadConnection]) -> None:
 @asynccontextmanager
 async def running_gateway(engine: ZeroDelayEngine, folder: Path) -> AsyncIterator[Proxy]:
     """`triplane gateway --http` on core 0, with one key and its usage log."""
+    async with running_face(_CATALOGUE.format(url=engine.url, model=MODEL), folder) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def running_face(catalogue: str, folder: Path) -> AsyncIterator[Proxy]:
+    """The gateway's HTTP face with this catalogue; its files are in the folder."""
     secret, lines = make_key("bench")
     keys = folder / "keys.toml"
     keys.write_text(lines)
-    (folder / "models.toml").write_text(_CATALOGUE.format(url=engine.url, model=MODEL))
+    (folder / "models.toml").write_text(catalogue)
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("TRIPLANE_", "OTEL_"))},

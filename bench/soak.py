@@ -106,12 +106,12 @@ class Soak(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def slope_mib(self) -> float:
-        return _slope([part.rss_mib for part in self.parts[len(self.parts) // 2 :]], self.parts[0].requests)
+        return slope([part.rss_mib for part in self.parts[len(self.parts) // 2 :]], self.parts[0].requests)
 
     @property
     def engine_slope_mib(self) -> float:
         half = self.parts[len(self.parts) // 2 :]
-        return _slope([part.engine_rss_mib for part in half], self.parts[0].requests)
+        return slope([part.engine_rss_mib for part in half], self.parts[0].requests)
 
     @property
     def requests(self) -> int:
@@ -205,12 +205,22 @@ async def _read(completion: AnyCompletion, leaves_after: int | None) -> str:
     return last
 
 
+class _Clock:
+    """The machine's, or ahead of it."""
+
+    ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+
 async def soak(
     gateway: Gateway, engines: Sequence[EngineProcess], ledger: Ledger, *, requests: int, part: int = PART
 ) -> Soak:
     """All parts. Raises BenchFailed as soon as something is left, or the bill isn't right."""
     process = psutil.Process()
-    buckets = MemoryBuckets()
+    clock = _Clock()
+    buckets = MemoryBuckets(clock)
     limiter = new_limiter(buckets, ledger)
     async with AsyncExitStack() as stack:
         running = asyncio.create_task(limiter.run())
@@ -218,23 +228,24 @@ async def soak(
         stack.callback(running.cancel)
         clients = Clients(gateway, limiter, ledger)
         await gateway.look()
+        fds, tasks = process.num_fds(), len(asyncio.all_tasks())
         await clients.ask(200)
         await _quiet(gateway, engines, ledger)
-        await asyncio.sleep(IDLE_SOCKETS_S)
-        fds, tasks = process.num_fds(), len(asyncio.all_tasks())
         await ledger.close(engines)
         for each in engines:
             await each.set_faults(*FAULTS)
         parts = []
         for _ in range(requests // part):
-            parts.append(await _part(clients, part, gateway, engines, ledger, limiter))
+            parts.append(await _part(clients, part, gateway, engines, ledger, limiter, tasks))
             _require_nothing_left(parts[-1], tasks)
         for each in engines:
             await each.set_faults()
         usable = await _usable_slots(gateway, len(engines) * SLOTS)
         await _quiet(gateway, engines, ledger)
-        await asyncio.sleep(IDLE_SOCKETS_S)
+        await _sockets_closed(process, fds)
         await limiter.drain(5)
+        clock.ahead_s = 300.0  # by then every bucket is full and forgotten, unless its debt is wrong
+        await buckets.exchange((), ())
         return Soak(
             parts=parts,
             fds_before=fds,
@@ -252,6 +263,7 @@ async def _part(
     engines: Sequence[EngineProcess],
     ledger: Ledger,
     limiter: Limiter,
+    tasks: int,
 ) -> Part:
     clients.outcomes.clear()
     process = psutil.Process()
@@ -271,7 +283,7 @@ async def _part(
         rss_mib=process.memory_info().rss / 2**20,
         engine_rss_mib=max(each.process.memory_info().rss for each in engines) / 2**20,
         left=Left(
-            tasks=len(asyncio.all_tasks()),
+            tasks=await _tasks_left(tasks),
             slots=route.held,
             in_flight=sum(each.in_flight for each in route.replicas),
             waiting=route.waiting,
@@ -280,6 +292,24 @@ async def _part(
         ),
         bill=bill,
     )
+
+
+async def _tasks_left(wanted: int) -> int:
+    """How many tasks there are, once a look at the engines that is under way has ended."""
+    for _ in range(100):
+        if len(asyncio.all_tasks()) <= wanted:
+            break
+        await asyncio.sleep(0.05)
+    return len(asyncio.all_tasks())
+
+
+async def _sockets_closed(process: psutil.Process, wanted: int) -> None:
+    """Until no more sockets and files are open than that, or the kept connections should have closed."""
+    by = time.monotonic() + IDLE_SOCKETS_S
+    while True:
+        if process.num_fds() <= wanted or time.monotonic() >= by:
+            return
+        await asyncio.sleep(0.1)
 
 
 async def _free_leases(limiter: Limiter) -> int:
@@ -326,7 +356,7 @@ async def _usable_slots(gateway: Gateway, slots: int) -> int:
         return gateway.fleet()[0].held
 
 
-def _slope(values: Sequence[float], requests: int) -> float:
+def slope(values: Sequence[float], requests: int) -> float:
     """Least squares, for 10,000 requests."""
     count = len(values)
     if count < 2:
@@ -347,6 +377,7 @@ def table(told: Soak) -> str:
         ("left after each part", str(last.left)),
         ("sockets and files, before and after", f"{told.fds_before}, {told.fds_after}"),
         ("slots usable at the end", f"{told.usable_slots} of {told.slots}"),
+        ("buckets that don't fill up again", str(told.buckets_left)),
         ("memory, half-way and at the end", f"{first.rss_mib:.1f}, {last.rss_mib:.1f} MiB"),
         (
             "growth in the second half, for 10,000 requests",

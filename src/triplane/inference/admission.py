@@ -119,6 +119,8 @@ class Admission:
         """
         if not self._has_free_slot() or len(self._queue):
             self._require_room(flow)
+        else:
+            self._line_ends_at = 0.0  # there is room, whoever is still to come back
         waiter = _Waiter(flow, expected_tokens, self.now())
         self._queue.push(flow.plan, _user(flow), waiter)
         self.admit()
