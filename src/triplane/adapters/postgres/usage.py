@@ -1,36 +1,25 @@
 """The bill: usage events are appended, never changed."""
 
-import asyncio
 from collections.abc import Sequence
 
-import asyncpg
-
+from triplane.adapters.postgres.batches import Batches
 from triplane.adapters.postgres.pool import Database
 from triplane.domain.conversation import UsageEvent
-from triplane.domain.errors import StoreUnavailable, TriplaneError
 
 GATHER_S = 0.02
 """How long an event waits for others to be written with: what SIGKILL can take of the bill of a stateless
 answer that has ended. A turn's bill is written with its end."""
 
-_MOST_AT_ONCE = 500
-
 
 class PostgresUsage:
-    """`UsageStore` on PostgreSQL. Events of one moment are one statement; each caller waits until its own
-    is stored. `aclose` when nobody records any more."""
+    """`UsageStore` on PostgreSQL. Events of one moment are one statement. `aclose` when nobody records."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pending: list[tuple[UsageEvent, asyncio.Future[None]]] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._batches = Batches(self._record_all, GATHER_S)
 
     async def record(self, event: UsageEvent) -> None:
-        stored = asyncio.get_running_loop().create_future()
-        self._pending.append((event, stored))
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write())
-        await stored
+        await self._batches.add(event)
 
     async def record_attempt(self, event: UsageEvent) -> None:
         if await self._database.fetchval(_RECORD, *_columns([event])):
@@ -49,40 +38,11 @@ class PostgresUsage:
 
     async def aclose(self) -> None:
         """Wait for what is being written."""
-        if self._writing:
-            await asyncio.wait((self._writing,))
+        await self._batches.aclose()
 
-    async def _write(self) -> None:
-        """Write until nothing is pending. An event that can't be stored fails alone."""
-        try:
-            while self._pending:
-                await asyncio.sleep(GATHER_S)
-                batch, self._pending = self._pending[:_MOST_AT_ONCE], self._pending[_MOST_AT_ONCE:]
-                if not await self._written(batch) and len(batch) > 1:
-                    for each in batch:
-                        await self._written([each])
-        finally:
-            self._writing = None
-
-    async def _written(self, batch: list[tuple[UsageEvent, asyncio.Future[None]]]) -> bool:
-        """Write them together and tell who waits; False where none can be, for one among them."""
-        failure: Exception | None = None
-        try:
-            await self._database.execute(_RECORD, *_columns([event for event, _ in batch]))
-        except StoreUnavailable as error:
-            failure = error
-        except (asyncpg.PostgresError, TriplaneError) as error:
-            if len(batch) > 1:
-                return False
-            failure = error
-        for _, stored in batch:
-            if stored.done():
-                continue
-            if failure:
-                stored.set_exception(failure)
-            else:
-                stored.set_result(None)
-        return True
+    async def _record_all(self, events: Sequence[UsageEvent]) -> list[None]:
+        await self._database.execute(_RECORD, *_columns(events))
+        return [None] * len(events)
 
 
 def _columns(events: Sequence[UsageEvent]) -> list[list[object]]:
