@@ -55,7 +55,7 @@ async def measure(stack: Stack, engine: ZeroDelayEngine, load: Load) -> dict[str
 
         bare = await _ttft_ms(_bare(session, stack), engine, load)
         costs = {"stateless": await _cost(lambda _: _same(stateless), stack, engine, load, bare)}
-        costs["turn"] = await _cost(lambda asks: _turns(session, stack, asks), stack, engine, load, bare)
+        costs["turn"] = await _cost(lambda asks: new_turns(session, stack, asks), stack, engine, load, bare)
     return costs
 
 
@@ -70,7 +70,7 @@ async def _same(ask: Ask) -> Ask:
     return ask
 
 
-async def _turns(session: aiohttp.ClientSession, stack: Stack, asks: int) -> Ask:
+async def new_turns(session: aiohttp.ClientSession, stack: Stack, asks: int) -> Ask:
     """Turns in conversations of a usual length: a new one, made beforehand, every few turns."""
     past = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello!"}]
     needed = math.ceil(asks / _TURNS_PER_CONVERSATION)

@@ -23,9 +23,13 @@ class Counts:
     ttft_s: list[float] = field(default_factory=list)
 
 
-def request_bytes(port: int, key: str, words: int, *, stream: bool) -> bytes:
+def request_bytes(
+    port: int, key: str, words: int, *, stream: bool, conversation_id: str | None = None
+) -> bytes:
+    conversation = {"conversation_id": conversation_id} if conversation_id else {}
     body = msgspec.json.encode(
         {
+            **conversation,
             "model": "zero-delay",
             "messages": [{"role": "user", "content": "How are you?"}],
             "max_tokens": words,

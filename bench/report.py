@@ -3,6 +3,8 @@
 from bench.against_engine import WAYS, AgainstEngine
 from bench.against_nothing import Cost
 from bench.long_conversation import LENGTH, LongConversation
+from bench.round_trips import Counted
+from bench.slow_streams import SlowStreams
 
 _NAMES = {"engine": "bare engine", "stateless": "stateless, all planes", "turn": "durable turn, all planes"}
 _BUDGETS = {
@@ -53,4 +55,31 @@ def long_table(long: LongConversation) -> str:
         lines.append(f"| {name} | {each.new_ms:.2f} | {each.long_ms:.2f} | {each.ratio:.2f} |")
     commands = ", ".join(f"{name} {count:.1f}" for name, count in long.redis_commands.items())
     lines += ["", f"A turn: {long.postgres_transactions:.1f} PostgreSQL transactions; Redis: {commands}."]
+    return "\n".join(lines) + "\n"
+
+
+def round_trips_table(counted: Counted) -> str:
+    rows = {
+        "stateless request": (counted.stateless, ""),
+        "turn, its one token included": (counted.turn, "2 and 2, and 1 for the text"),
+        "one more event of a turn, alone": (counted.event_alone, ""),
+        "one more event of 32 turns": (counted.event_among_many, ""),
+    }
+    lines = ["| round trips, counted | PostgreSQL | Redis | budget |", "|---|---|---|---|"]
+    for name, (each, budget) in rows.items():
+        lines.append(f"| {name} | {each.postgres:.2f} | {each.redis:.2f} | {budget} |")
+    return "\n".join(lines) + "\n"
+
+
+def slow_streams_table(slow: dict[str, SlowStreams]) -> str:
+    lines = [
+        "| slow streams on one worker | at once | memory of each, KiB (< 40) | events/s "
+        "| CPU of an event, µs | of one core | TTFT p50, ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for way, each in slow.items():
+        lines.append(
+            f"| {_NAMES[way]} | {each.streams:,} | {each.kib_per_stream:.1f} | {each.events_per_s:.0f} | "
+            f"{each.cpu_us_per_event:.0f} | {each.core_used:.0%} | {each.ttft_ms_p50:.0f} |"
+        )
     return "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -45,6 +46,11 @@ class Stack:
     database_url: str
     redis_url: str
     workers: tuple[psutil.Process, ...]
+
+    @property
+    def port(self) -> int:
+        """Of the planes."""
+        return int(urlsplit(self.planes.url).port or 80)
 
     def cpu_s(self) -> float:
         """CPU seconds of the API workers since they started."""
