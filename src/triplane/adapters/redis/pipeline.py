@@ -6,6 +6,7 @@ subscriptions, have no place here: everyone behind them would wait.
 """
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,9 +120,7 @@ class RedisPipeline:
                     await self._loop.create_unix_connection(lambda: link, address["path"])
                 else:
                     host, port = address.get("host", "localhost"), address.get("port", 6379)
-                    await self._loop.create_connection(
-                        lambda: link, host, port, ssl=True if kind is SSLConnection else None
-                    )
+                    await self._loop.create_connection(lambda: link, host, port, ssl=_tls(address))
                 for command in _greeting(address):
                     answer: Answer = self._loop.create_future()
                     link.send(_packed(command), answer)
@@ -141,6 +140,14 @@ class RedisPipeline:
         for answer, _ in waiting:
             if not answer.done():
                 answer.set_exception(RedisConnectionError(f"Redis is away: {type(cause).__name__}."))
+
+
+def _tls(address: ConnectKwargs) -> ssl.SSLContext | None:
+    """For `rediss://`: what the address says of certificates, as redis-py understands it."""
+    if address.get("connection_class") is not SSLConnection:
+        return None
+    options: dict[str, Any] = {name: value for name, value in address.items() if name != "connection_class"}
+    return SSLConnection(**options).ssl_context.get()
 
 
 def _packed(command: tuple[Argument, ...]) -> bytes:
