@@ -165,9 +165,13 @@ async def idle_transactions_per_s(stack: Stack) -> float:
 
 async def transactions(stack: Stack) -> int:
     """The database's own count, once what every connection has done is in it."""
+    await asyncio.sleep(1.2)  # PostgreSQL's sessions report their counts once a second
+    return await reported_transactions(stack)
+
+
+async def reported_transactions(stack: Stack) -> int:
     connection = await asyncpg.connect(stack.database_url)
     try:
-        await asyncio.sleep(1.2)  # PostgreSQL's sessions report their counts once a second
         return int(await connection.fetchval("SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database"))
     finally:
         await asyncio.wait_for(connection.close(), 5)

@@ -9,14 +9,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
 
+import aiohttp
 import redis.asyncio
 
-from bench.against_nothing import CADENCE_S, new_turns, transactions
+from bench.against_nothing import CADENCE_S, new_turns, reported_transactions
 from bench.client import complete, new_session
 from bench.stack import Stack
 from bench.zero_delay_engine import ZeroDelayEngine
 
-_TURNS, _STREAMS, _EVENTS = 100, 32, 100
+_TURNS, _STREAMS, _EVENTS = 200, 32, 100
+_CONNECTIONS = 10
+"""As many as the API's pool has."""
+
 _QUESTION = [{"role": "user", "content": "How are you?"}]
 
 
@@ -39,7 +43,7 @@ class Counted:
 
 async def measure(stack: Stack, engine: ZeroDelayEngine) -> Counted:
     async with new_session() as session, redis.asyncio.Redis.from_url(stack.redis_url) as client:
-        counter = _Counter(stack, client)
+        counter = _Counter(stack, client, session)
         engine.cadence_s = 0.0
 
         async def stateless() -> None:
@@ -73,26 +77,40 @@ async def measure(stack: Stack, engine: ZeroDelayEngine) -> Counted:
 
 
 class _Counter:
-    def __init__(self, stack: Stack, client: redis.asyncio.Redis) -> None:
+    def __init__(self, stack: Stack, client: redis.asyncio.Redis, session: aiohttp.ClientSession) -> None:
         self._stack = stack
         self._client = client
+        self._session = session
 
     async def count(self, work: Callable[[], Awaitable[object]], among: int) -> RoundTrips:
         """What `work` costs, divided by `among`."""
-        idle = await self._during(lambda: asyncio.sleep(3))
-        counted = await self._during(work)
-        seconds = counted[2] / idle[2]
-        return RoundTrips(
-            postgres=(counted[0] - idle[0] * seconds) / among, redis=(counted[1] - idle[1] * seconds) / among
-        )
+        started = perf_counter()
+        postgres, reads = await self._during(work)
+        lasted = perf_counter() - started
+        idle_postgres, idle_reads = await self._during(lambda: asyncio.sleep(lasted))
+        return RoundTrips(postgres=(postgres - idle_postgres) / among, redis=(reads - idle_reads) / among)
 
-    async def _during(self, work: Callable[[], Awaitable[object]]) -> tuple[float, float, float]:
-        """Transactions, reads and seconds."""
-        before, reads, started = await transactions(self._stack), await self._reads(), perf_counter()
+    async def _during(self, work: Callable[[], Awaitable[object]]) -> tuple[int, int]:
+        """Transactions and reads, those of the questions included."""
+        before, reads = await self._transactions(), await self._reads()
         await work()
-        reads = await self._reads() - reads - 1  # that of the question itself
-        done = await transactions(self._stack)
-        return done - before, reads, perf_counter() - started
+        reads = await self._reads() - reads
+        return await self._transactions() - before, reads
+
+    async def _transactions(self) -> int:
+        """A session of PostgreSQL reports with a statement that comes a second behind the last one."""
+        await asyncio.sleep(1.2)
+        url, headers = f"{self._stack.planes.url}/conversations?limit=1", self._headers
+        await asyncio.gather(*(self._ask(url, headers) for _ in range(_CONNECTIONS)))
+        return await reported_transactions(self._stack)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._stack.planes.key}"}
+
+    async def _ask(self, url: str, headers: dict[str, str]) -> None:
+        async with self._session.get(url, headers=headers) as response:
+            await response.read()
 
     async def _reads(self) -> int:
         return int((await self._client.info("stats"))["total_reads_processed"])

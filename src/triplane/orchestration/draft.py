@@ -1,9 +1,10 @@
 """The answer while it grows: its text for the store, its events for the replay log, and the turn's lease.
 
-Events are numbered as they come and written to the log in batches, one every `FLUSH_S` at most, by a task
-of the draft's own: the engine is read at its own pace, and a token never waits for a timer unless another
-has just been written. About once a second the lease is renewed and the text so far goes to the draft's row,
-so that losing the log loses nothing that was shown for longer than that.
+Events are numbered as they come and written to the log in batches by a task of the draft's own: the engine
+is read at its own pace, and a token never waits for a timer unless another has just been written. Then it
+waits for the next of the moments, `FLUSH_S` apart, that all drafts of the process share: what is written
+then shares its round trip, and the system calls of all who follow. About once a second the lease is renewed
+and the text so far goes to the draft's row, so that losing the log loses nothing that was shown for longer.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from triplane.orchestration.metering import until_stored
 from triplane.orchestration.ports import LEASE_S, Renewal
 
 FLUSH_S = 0.02
+_TIMER_S = 0.002
 RENEW_S = 1.0
 
 SURE_S = LEASE_S - RENEW_S
@@ -115,9 +117,8 @@ class Draft:
     async def _write(self) -> None:
         while True:
             await self._wake.wait()
-            started = self._clock()
             await self._flush()
-            await asyncio.sleep(max(0.0, FLUSH_S - (self._clock() - started)))
+            await asyncio.sleep(_until_next_moment(self._clock()))
 
     async def _flush(self, *, is_surely_ours: bool = False) -> None:
         async with self._appending:
@@ -167,3 +168,8 @@ class Draft:
         if not self.is_lost:
             self.is_lost = True
             self._interrupt("lost")
+
+
+def _until_next_moment(now: float) -> float:
+    """Seconds; a moment that is nearer than the loop's timers are exact is this one."""
+    return _TIMER_S + FLUSH_S - (now + _TIMER_S) % FLUSH_S

@@ -67,10 +67,11 @@ class StatelessCompletion:
         except TriplaneError as error:
             yield Failed(code=error.code, message=error.message, retryable=error.retryable)
             return
-        async for event in completion:
-            if isinstance(event, Finished | Failed):  # before the client knows, who may ask again at once
-                self._reservation.settle(completion.usage)
-            yield event
+        while events := await completion.take_events():
+            for event in events:
+                if isinstance(event, Finished | Failed):  # before the client knows, who may ask again at once
+                    self._reservation.settle(completion.usage)
+                yield event
 
     async def aclose(self) -> None:
         """Stop the engine's work, at whatever point it is."""

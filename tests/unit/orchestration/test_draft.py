@@ -3,10 +3,12 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from triplane.domain.errors import StoreUnavailable
 from triplane.domain.events import Delta, LogEntry
-from triplane.orchestration.draft import SURE_S, Draft
+from triplane.orchestration.draft import FLUSH_S, SURE_S, Draft, _until_next_moment
 from triplane.orchestration.ports import Renewal
 
 
@@ -52,3 +54,11 @@ async def test_an_owner_that_may_have_slept_shows_nothing_before_it_has_asked(
         await draft.settle()
     assert bool(owner.shown) == is_shown
     assert draft.is_lost == owner.interrupted.is_set() == (not is_shown)
+
+
+@given(now=st.floats(min_value=0, max_value=1e6))
+def test_drafts_that_wait_wake_at_moments_that_all_share(now: float) -> None:
+    wait_s = _until_next_moment(now)
+    moments = (now + wait_s) / FLUSH_S
+    assert abs(moments - round(moments)) < 1e-3
+    assert 0 < wait_s <= FLUSH_S + 0.0021

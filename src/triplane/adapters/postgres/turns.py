@@ -1,8 +1,11 @@
 """Turns: opened and finished in one round trip each, by the functions of `0003_turn_functions.sql`."""
 
+from collections.abc import Sequence
+
 import asyncpg
 import msgspec
 
+from triplane.adapters.postgres.batches import Batches
 from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.rows import (
     to_content,
@@ -29,12 +32,19 @@ from triplane.domain.errors import Conflict, IdempotencyKeyReused, NotFound
 from triplane.domain.events import TurnError
 from triplane.orchestration.ports import LEASE_S, HeldTurn, LapsedTurn, NewTurn, Renewal, TurnResult
 
+GATHER_S = 0.02
+"""How long the renewal of a lease waits for others."""
+
+_Saved = tuple[HeldTurn, str | None, int]
+"""A turn that is held, its text so far as JSON, and the log position up to which that is."""
+
 
 class PostgresTurns:
     """`TurnStore` on PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._renewals = Batches(self._renew_all, GATHER_S)
 
     async def open(self, who: Principal, new: NewTurn) -> OpenedTurn:
         row = await self._database.fetchrow(_OPEN, *_open_arguments(who, new))
@@ -65,16 +75,27 @@ class PostgresTurns:
         return to_opened(row, await self._input_of(who.tenant_id, row), created=False)
 
     async def renew(self, held: HeldTurn, text: str, position: int) -> Renewal:
-        stop = await self._database.fetchval(
-            _RENEW, held.tenant_id, held.turn_id, held.fence, to_json(text), position, LEASE_S
-        )
-        if stop is None:
-            return "lost"
-        return "stop" if stop else "held"
+        """Those of one moment, of all turns that run here, are one statement."""
+        return await self._renewals.add((held, to_json(text), position))
 
     async def release(self, held: HeldTurn, text: str, position: int) -> None:
-        await self._database.execute(
-            _RENEW, held.tenant_id, held.turn_id, held.fence, to_json(text), position, 0.0
+        await self._renew([(held, to_json(text), position)], 0.0)
+
+    async def _renew_all(self, saved: Sequence[_Saved]) -> list[Renewal]:
+        rows = await self._renew(saved, LEASE_S)
+        stops = {(row["tenant_id"], row["id"], row["fence"]): row["stop_requested"] for row in rows}
+        found = (stops.get((held.tenant_id, held.turn_id, held.fence)) for held, _, _ in saved)
+        return ["lost" if stop is None else "stop" if stop else "held" for stop in found]
+
+    async def _renew(self, saved: Sequence[_Saved], lease_s: float) -> Sequence[asyncpg.Record]:
+        return await self._database.fetch(
+            _RENEW,
+            [held.tenant_id for held, _, _ in saved],
+            [held.turn_id for held, _, _ in saved],
+            [held.fence for held, _, _ in saved],
+            [text for _, text, _ in saved],
+            [position for _, _, position in saved],
+            lease_s,
         )
 
     async def request_stop(self, who: Principal, turn_id: str) -> None:
@@ -135,14 +156,21 @@ WHERE t.tenant_id = $1 AND t.user_id = $2 AND t.request_id = $3 AND t.conversati
   AND c.deleted_at IS NULL"""
 
 _RENEW = """
-WITH held AS (
-    UPDATE turns SET lease_until = clock_timestamp() + make_interval(secs => $6), log_position = $5
-    WHERE tenant_id = $1 AND id = $2 AND fence = $3 AND state = 'streaming'
-    RETURNING message_id, stop_requested
+WITH given AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::json[], $5::bigint[])
+        AS given (tenant_id, id, fence, content_json, log_position)
+), held AS (
+    UPDATE turns t SET
+        lease_until = clock_timestamp() + make_interval(secs => $6), log_position = given.log_position
+    FROM given
+    WHERE t.tenant_id = given.tenant_id AND t.id = given.id AND t.fence = given.fence
+      AND t.state = 'streaming'
+    RETURNING t.tenant_id, t.id, t.fence, t.message_id, t.stop_requested, given.content_json
 ), saved AS (
-    UPDATE messages m SET content_json = $4 FROM held WHERE m.tenant_id = $1 AND m.id = held.message_id
+    UPDATE messages m SET content_json = held.content_json
+    FROM held WHERE m.tenant_id = held.tenant_id AND m.id = held.message_id
 )
-SELECT stop_requested FROM held"""
+SELECT tenant_id, id, fence, stop_requested FROM held"""
 
 _REQUEST_STOP = """
 UPDATE turns t SET stop_requested = (state = 'streaming')

@@ -1,41 +1,26 @@
 """The bill: usage events are appended, never changed."""
 
-import asyncio
 from collections.abc import Sequence
 
-import asyncpg
-
+from triplane.adapters.postgres.batches import Batches
 from triplane.adapters.postgres.pool import Database
 from triplane.domain.conversation import UsageEvent
-from triplane.domain.errors import StoreUnavailable, TriplaneError
 
 GATHER_S = 0.02
 """How long an event waits for others to be written with: what SIGKILL can take of the bill of a stateless
 answer that has ended. A turn's bill is written with its end."""
 
-_MOST_AT_ONCE = 500
-
-_Pending = tuple[Sequence[UsageEvent], "asyncio.Future[None]"]
-"""What one caller wants stored, and how it is told."""
-
 
 class PostgresUsage:
-    """`UsageStore` on PostgreSQL. Events of one moment are one statement; each caller waits until its own
-    is stored. `aclose` when nobody records any more."""
+    """`UsageStore` on PostgreSQL. Events of one moment are one statement. `aclose` when nobody records."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pending: list[_Pending] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._batches = Batches(self._record_all, GATHER_S)
 
     async def record(self, events: Sequence[UsageEvent]) -> None:
-        if not events:
-            return
-        stored = asyncio.get_running_loop().create_future()
-        self._pending.append((events, stored))
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write())
-        await stored
+        if events:
+            await self._batches.add(events)
 
     async def record_attempt(self, events: Sequence[UsageEvent]) -> None:
         recorded = {row["id"] for row in await self._database.fetch(_RECORD, *_columns(events))}
@@ -48,42 +33,12 @@ class PostgresUsage:
 
     async def aclose(self) -> None:
         """Wait for what is being written."""
-        if self._writing:
-            await asyncio.wait((self._writing,))
+        await self._batches.aclose()
 
-    async def _write(self) -> None:
-        """Write until nothing is pending. What can't be stored fails alone."""
-        try:
-            while self._pending:
-                await asyncio.sleep(GATHER_S)
-                batch, self._pending = self._pending[:_MOST_AT_ONCE], self._pending[_MOST_AT_ONCE:]
-                if not await self._written(batch) and len(batch) > 1:
-                    for each in batch:
-                        await self._written([each])
-        finally:
-            self._writing = None
-
-    async def _written(self, batch: list[_Pending]) -> bool:
-        """Write them together and tell who waits; False where none can be, for one among them."""
-        failure: Exception | None = None
-        try:
-            await self._database.execute(
-                _RECORD, *_columns([event for events, _ in batch for event in events])
-            )
-        except StoreUnavailable as error:
-            failure = error
-        except (asyncpg.PostgresError, TriplaneError) as error:
-            if len(batch) > 1:
-                return False
-            failure = error
-        for _, stored in batch:
-            if stored.done():
-                continue
-            if failure:
-                stored.set_exception(failure)
-            else:
-                stored.set_result(None)
-        return True
+    async def _record_all(self, completions: Sequence[Sequence[UsageEvent]]) -> list[None]:
+        events = [event for each in completions for event in each]
+        await self._database.execute(_RECORD, *_columns(events))
+        return [None] * len(completions)
 
 
 def call_columns(events: Sequence[UsageEvent]) -> list[object]:
