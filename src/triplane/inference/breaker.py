@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from triplane.domain.fleet import BreakerState as BreakerState  # noqa: PLC0414  who uses a breaker wants it
+from triplane.domain.fleet import BreakerState
 
 
 class BreakerLimits(msgspec.Struct, frozen=True, kw_only=True):

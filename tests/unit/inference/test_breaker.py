@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from instant_loop import run_instantly
 from scripted_engines import ScriptedEngine
 from triplane.domain.errors import EngineFailed
-from triplane.inference.breaker import Breaker, BreakerLimits, BreakerState, Permit
+from triplane.domain.fleet import BreakerState
+from triplane.inference.breaker import Breaker, BreakerLimits, Permit
 from triplane.inference.engines.engine import EngineLoad
 from triplane.inference.replica import Replica
 from triplane.inference.retries import FIRST_WAIT_S, LONGEST_WAIT_S, RetryBudget, backoff_s

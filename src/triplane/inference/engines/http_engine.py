@@ -6,6 +6,7 @@ through `_open` or `_call`.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, TypedDict, TypeVar
@@ -138,7 +139,7 @@ class EngineOptions(TypedDict, total=False):
     connect_s: float
 
 
-class HttpEngine:
+class HttpEngine(ABC):
     """An engine at `base_url` (it ends in `/v1`). `engine_model` is its name for the model, if another.
 
     Give it to one event loop and `close` it there.
@@ -191,9 +192,9 @@ class HttpEngine:
     def _authentication(self, api_key: str | None) -> dict[str, str]:
         return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
+    @abstractmethod
     def _refusal(self, status: int, fields: dict[str, Any], retry_after_s: float | None) -> TriplaneError:
         """The error that an HTTP status with these error fields means."""
-        raise NotImplementedError
 
     async def _open(self, path: str, body: Any, headers: Mapping[str, str]) -> Response:
         """Send the request; the response that streams its answer, once the engine has said yes."""
