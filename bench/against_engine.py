@@ -14,7 +14,7 @@ import aiohttp
 
 from bench.client import Timed, complete, create_conversation, new_session
 from bench.stack import Stack
-from triplane.main import SYSTEM_POLICY
+from triplane.main.api import SYSTEM_POLICY
 
 WAYS = ("engine", "stateless", "turn")
 MAX_TOKENS = 64

@@ -13,7 +13,7 @@ from triplane.settings import Settings
 
 def catalogue_here(settings: Settings) -> Catalogue:
     """What `triplane serve` serves with these settings. Raises CommandFailed."""
-    from triplane.main import catalogue_of
+    from triplane.main.gateways import catalogue_of
 
     try:
         return catalogue_of(_as_served(settings))

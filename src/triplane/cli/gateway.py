@@ -15,7 +15,7 @@ _BACKLOG = 2048
 def run_http_gateway_process(
     settings: Settings, address: str, keys: Path | None, usage_log: Path | None, grace_s: float
 ) -> None:
-    from triplane.main import HttpGatewayOptions, run_http_gateway
+    from triplane.main.gateway_process import HttpGatewayOptions, run_http_gateway
 
     options = HttpGatewayOptions(
         keys=keys or settings.data_dir / "gateway-keys.toml",
@@ -31,7 +31,7 @@ def run_http_gateway_process(
 
 
 def run_rpc_gateway_process(settings: Settings, address: str, metrics: str | None) -> None:
-    from triplane.main import run_rpc_gateway
+    from triplane.main.gateway_process import run_rpc_gateway
 
     if not address.startswith("unix:"):
         _host_and_port(address)

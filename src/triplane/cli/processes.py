@@ -18,7 +18,7 @@ _LISTEN_FD = "TRIPLANE_LISTEN_FD"
 def run_api_process(settings: Settings) -> None:
     """One API worker, on the socket that was handed over or on the settings' address."""
     from triplane.cli.listening import listen
-    from triplane.main import run_api
+    from triplane.main.api import run_api
 
     _require_addresses(settings)
     handed = os.environ.get(_LISTEN_FD)
@@ -28,7 +28,7 @@ def run_api_process(settings: Settings) -> None:
 
 
 def run_worker_process(settings: Settings) -> None:
-    from triplane.main import run_worker
+    from triplane.main.worker import run_worker
 
     _require_addresses(settings)
     uvloop.run(run_worker(settings))
