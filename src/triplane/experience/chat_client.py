@@ -14,111 +14,21 @@ import aiohttp
 import msgspec
 
 from triplane.domain.errors import DependencyFailed, InvalidRequest
-from triplane.experience.api_client import ApiClient, ErrorDetail, error_of
+from triplane.experience.api_client import ApiClient, error_of
+from triplane.experience.chat_objects import (
+    Chunk,
+    ConversationLine,
+    ConversationPage,
+    Hit,
+    HitPage,
+    Message,
+    MessagePage,
+    Named,
+    Names,
+    Outcome,
+)
 
 _RECONNECTS = 3
-
-
-class TokenDetails(msgspec.Struct):
-    cached_tokens: int = 0
-
-
-class Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    prompt_tokens_details: TokenDetails | None = None
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta = msgspec.field(default_factory=_Delta)
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
-    model: str | None = None
-    turn_id: str | None = None
-    usage: Usage | None = None
-    error: ErrorDetail | None = None
-
-
-class _Named(msgspec.Struct):
-    id: str
-
-
-class _Names(msgspec.Struct):
-    data: list[_Named] = []
-
-
-class ConversationLine(msgspec.Struct):
-    """A conversation in a list. `updated_at`: Unix seconds."""
-
-    id: str
-    title: str | None
-    updated_at: int
-
-
-class _Conversations(msgspec.Struct):
-    data: list[ConversationLine]
-
-
-class Message(msgspec.Struct):
-    """A message of the conversation. `content`: a text, or parts of which some are text."""
-
-    id: str
-    seq: int
-    role: str
-    status: str
-    content: str | list[dict[str, Any]] | None = None
-    parent_id: str | None = None
-    turn_id: str | None = None
-
-    @property
-    def text(self) -> str:
-        if isinstance(self.content, list):
-            return "".join(str(part.get("text", "")) for part in self.content)
-        return self.content or ""
-
-
-class _Messages(msgspec.Struct):
-    data: list[Message]
-    has_more: bool = False
-
-
-class Segment(msgspec.Struct):
-    """A piece of a found text; `hit`: it is what was searched for."""
-
-    text: str
-    hit: bool
-
-
-class Hit(msgspec.Struct):
-    """What a search found, in a title or in a message."""
-
-    conversation_id: str
-    title: list[Segment]
-    snippet: list[Segment]
-    updated_at: int
-    message_id: str | None = None
-
-
-class _Hits(msgspec.Struct):
-    data: list[Hit]
-
-
-class Outcome(msgspec.Struct):
-    """How the last answer ended, for scripts."""
-
-    conversation_id: str | None = None
-    turn_id: str | None = None
-    model: str | None = None
-    finish_reason: str | None = None
-    usage: Usage | None = None
 
 
 class ChatClient:
@@ -153,7 +63,7 @@ class ChatClient:
 
     async def begin_conversation(self) -> None:
         """From now on, ask in a new conversation."""
-        self.conversation_id = (await self._api.call("POST", "/v1/conversations", _Named, {})).id
+        self.conversation_id = (await self._api.call("POST", "/v1/conversations", Named, {})).id
         self._turn_id = None
 
     async def open_conversation(self, conversation_id: str) -> list[Message]:
@@ -165,16 +75,16 @@ class ChatClient:
 
     async def recent(self, limit: int) -> list[ConversationLine]:
         """The conversations, newest activity first."""
-        return (await self._api.call("GET", f"/v1/conversations?limit={limit}", _Conversations)).data
+        return (await self._api.call("GET", f"/v1/conversations?limit={limit}", ConversationPage)).data
 
     async def search(self, words: str, limit: int) -> list[Hit]:
         """Where these words stand, in titles and messages."""
         return (
-            await self._api.call("GET", f"/v1/search?q={quote(words, safe='')}&limit={limit}", _Hits)
+            await self._api.call("GET", f"/v1/search?q={quote(words, safe='')}&limit={limit}", HitPage)
         ).data
 
     async def models(self) -> list[str]:
-        return [model.id for model in (await self._api.call("GET", "/v1/models", _Names)).data]
+        return [model.id for model in (await self._api.call("GET", "/v1/models", Names)).data]
 
     # Answers
 
@@ -215,7 +125,7 @@ class ChatClient:
     async def stop_answer(self) -> None:
         """Stop the answer that runs; the server keeps what it has shown."""
         if self._turn_id is not None and self.conversation_id is not None:
-            await self._api.call("POST", f"/v1/turns/{self._turn_id}/stop", _Named, {})
+            await self._api.call("POST", f"/v1/turns/{self._turn_id}/stop", Named, {})
 
     # Branches
 
@@ -231,7 +141,7 @@ class ChatClient:
     async def choose(self, message: Message) -> None:
         """Show the branch of this message; what is asked next goes on from there."""
         await self._api.call(
-            "POST", f"/v1/conversations/{self._conversation()}", _Named, {"active_leaf": message.id}
+            "POST", f"/v1/conversations/{self._conversation()}", Named, {"active_leaf": message.id}
         )
         self._turn_id = message.turn_id
 
@@ -276,19 +186,19 @@ class ChatClient:
 
     async def _chunks(
         self, method: str, path: str, body: object, headers: dict[str, str]
-    ) -> AsyncIterator[_Chunk]:
+    ) -> AsyncIterator[Chunk]:
         async for event in self._api.events(method, path, body, headers):
             if event.data == b"[DONE]":
                 return
             self._seen = event.id or self._seen
-            chunk = msgspec.json.decode(event.data, type=_Chunk)
+            chunk = msgspec.json.decode(event.data, type=Chunk)
             self._note(chunk)
             if chunk.error is not None:
                 raise error_of(chunk.error)
             yield chunk
         raise aiohttp.ClientPayloadError("The stream ended before its last event.")
 
-    def _note(self, chunk: _Chunk) -> None:
+    def _note(self, chunk: Chunk) -> None:
         self._turn_id = chunk.turn_id or self._turn_id
         outcome = self.outcome
         outcome.turn_id = self._turn_id
@@ -301,10 +211,10 @@ class ChatClient:
         found: list[Message] = []
         path = f"/v1/conversations/{quote(conversation_id, safe='')}/messages?limit=100"
         path += "&path=active" if active else ""
-        page = await self._api.call("GET", path, _Messages)
+        page = await self._api.call("GET", path, MessagePage)
         found += page.data
         while page.has_more and page.data:
-            page = await self._api.call("GET", f"{path}&after={page.data[-1].seq}", _Messages)
+            page = await self._api.call("GET", f"{path}&after={page.data[-1].seq}", MessagePage)
             found += page.data
         return found
 

@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from triplane.domain.errors import InvalidRequest
-from triplane.experience.chat_client import ChatClient, ConversationLine, Segment
+from triplane.experience.chat_client import ChatClient
+from triplane.experience.chat_objects import ConversationLine, Segment
 
 HELP = """\
 Type a message and press Enter. While an answer comes, Ctrl-C stops it.

@@ -16,7 +16,8 @@ import msgspec
 from rich.console import Console
 
 from triplane.domain.errors import NotFound, TriplaneError
-from triplane.experience.chat_client import ChatClient, ConversationLine, Hit
+from triplane.experience.chat_client import ChatClient
+from triplane.experience.chat_objects import ConversationLine, Hit
 from triplane.experience.markdown_view import MarkdownView
 from triplane.experience.prompt_commands import COMMANDS, Prompt, marked, when
 

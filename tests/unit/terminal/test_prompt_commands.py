@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from triplane.domain.errors import InvalidRequest
-from triplane.experience.chat_client import ChatClient, Segment
+from triplane.experience.chat_client import ChatClient
+from triplane.experience.chat_objects import Segment
 from triplane.experience.prompt_commands import Prompt, marked
 
 
