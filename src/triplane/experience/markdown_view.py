@@ -1,7 +1,7 @@
 """Markdown in the terminal while it comes.
 
-Finished blocks are printed for good, and only the block that grows is drawn anew. So the work for a token doesn't
-grow with the answer, and what has scrolled away is never touched again.
+Finished blocks are printed for good, and only the block that grows is drawn anew. So the work for a token
+doesn't grow with the answer, and what has scrolled away is never touched again.
 """
 
 import re
