@@ -13,7 +13,7 @@ _SHOWN: tuple[Ability, ...] = ("tools", "vision", "json_schema", "continuation")
 
 
 def card_of_model(catalogue: Catalogue, name: str) -> ModelCard:
-    """What clients are told of a model: what its first routes can do, all of them, and what the first costs."""
+    """What clients are told of a model: what its first routes can do, all of them; the price is the first's."""
     model = catalogue.models[name]
     first = model.routes[0]
     routes = [catalogue.routes[each] for each in ([first] if isinstance(first, str) else first)]

@@ -173,12 +173,14 @@ WITH given AS (
     FROM given
     WHERE t.tenant_id = given.tenant_id AND t.id = given.id AND t.fence = given.fence
       AND t.state = 'streaming'
-    RETURNING t.tenant_id, t.id, t.fence, t.message_id, t.stop_requested, given.content_json
+    RETURNING t.tenant_id, t.id, t.user_id, t.fence, t.message_id, t.stop_requested, given.content_json
 ), saved AS (
     UPDATE messages m SET content_json = held.content_json
     FROM held WHERE m.tenant_id = held.tenant_id AND m.id = held.message_id
 )
-SELECT tenant_id, id, fence, stop_requested FROM held"""
+SELECT held.tenant_id, held.id, held.fence,
+    held.stop_requested OR coalesce(u.disabled_at IS NOT NULL, true) AS stop_requested
+FROM held LEFT JOIN users u ON u.tenant_id = held.tenant_id AND u.id = held.user_id"""
 
 _REQUEST_STOP = """
 UPDATE turns t SET stop_requested = (state = 'streaming')
