@@ -9,7 +9,7 @@ from triplane.adapters.postgres.pool import Database
 from triplane.domain.conversation import Principal
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import new_id
-from triplane.orchestration.accounts.ports import ApiKey, Origin, Session, User
+from triplane.orchestration.accounts.ports import UNKNOWN_ORIGIN, ApiKey, Origin, Session, User
 
 _FIRST_TENANT = "Default"
 _FIRST_ADMINISTRATOR = "Administrator"
@@ -46,7 +46,7 @@ class PostgresAccounts:
         return to_user(row) if row else None
 
     async def add_session(
-        self, user: User, session_id: str, expires_at: datetime, origin: Origin = Origin()
+        self, user: User, session_id: str, expires_at: datetime, origin: Origin = UNKNOWN_ORIGIN
     ) -> None:
         named = (origin.user_agent[:_MOST_USER_AGENT], origin.address)
         await self._database.execute(_ADD_SESSION, user.tenant_id, session_id, user.id, expires_at, *named)

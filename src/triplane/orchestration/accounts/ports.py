@@ -46,6 +46,9 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
 
 
+UNKNOWN_ORIGIN = Origin()
+
+
 class AccountStore(Protocol):
     """All secrets arrive hashed (SHA-256 of 256 random bits: nothing to guess, so no slow hash)."""
 
@@ -64,7 +67,7 @@ class AccountStore(Protocol):
         ...
 
     async def add_session(
-        self, user: User, session_id: str, expires_at: datetime, origin: Origin = Origin()
+        self, user: User, session_id: str, expires_at: datetime, origin: Origin = UNKNOWN_ORIGIN
     ) -> None: ...
 
     async def find_session(self, session_id: str) -> User | None:
@@ -92,7 +95,7 @@ class AccountStore(Protocol):
     async def add_api_key(self, who: Principal, key: ApiKey, secret_sha256: bytes) -> None: ...
 
     async def find_api_key(self, secret_sha256: bytes) -> Principal | None:
-        """The owner of a key that isn't revoked, unless they are disabled; notes its use (at most once a minute)."""
+        """The owner of a key that isn't revoked, unless disabled; notes its use (once a minute)."""
         ...
 
     async def list_api_keys(self, who: Principal) -> list[ApiKey]: ...

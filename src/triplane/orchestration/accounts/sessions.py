@@ -11,7 +11,7 @@ import msgspec
 from triplane.domain.conversation import Principal
 from triplane.domain.ids import is_id, new_id
 from triplane.domain.secrets import new_secret, sha256_of
-from triplane.orchestration.accounts.ports import AccountStore, Origin, User
+from triplane.orchestration.accounts.ports import UNKNOWN_ORIGIN, AccountStore, Origin, User
 
 LINK_LIFETIME = timedelta(minutes=30)
 SESSION_LIFETIME = timedelta(days=30)
@@ -62,7 +62,7 @@ class Sessions:
         await self.store.add_sign_in_link(user, sha256_of(link.token), link.expires_at)
         return link
 
-    async def redeem(self, token: str, origin: Origin = Origin()) -> NewSession | None:
+    async def redeem(self, token: str, origin: Origin = UNKNOWN_ORIGIN) -> NewSession | None:
         """A session for the link's user; None for a link that is unknown, used or expired."""
         user = await self.store.redeem_sign_in_link(sha256_of(token))
         if user is None:
