@@ -13,12 +13,14 @@ _SHOWN: tuple[Ability, ...] = ("tools", "vision", "json_schema", "continuation")
 
 
 def card_of_model(catalogue: Catalogue, name: str) -> ModelCard:
-    """What clients are told of a model: what its first routes can do, all of them; the price is the first's."""
+    """What clients are told of a model: what its first routes can do, all of them, at the first's price."""
     model = catalogue.models[name]
     first = model.routes[0]
     routes = [catalogue.routes[each] for each in ([first] if isinstance(first, str) else first)]
     every = [catalogue.routes[each] for each in model.route_names()]
-    abilities = [each for each in _SHOWN if each != "continuation" and all(r.can(each) for r in routes)]
+    abilities: list[Ability] = [
+        each for each in _SHOWN if each != "continuation" and all(r.can(each) for r in routes)
+    ]
     if continues := any(route.can("continuation") for route in every):
         abilities.append("continuation")
     return ModelCard(

@@ -60,11 +60,6 @@ class PostgresAdministration:
                 return []
             return [row["id"] for row in await connection.fetch(STOP_TURNS, actor.tenant_id, user_id)]
 
-    async def require_not_last(self, tenant_id: str, user_id: str) -> None:
-        async with self._database.connection() as connection, connection.transaction():
-            await _locked(connection, tenant_id, user_id)
-            await _require_not_last(connection, tenant_id, user_id)
-
     async def remove(self, actor: Actor, user_id: str) -> None:
         async with self._database.connection() as connection, connection.transaction():
             before = await _locked(connection, actor.tenant_id, user_id)

@@ -67,6 +67,18 @@ class AuditLog(Protocol):
         ...
 
 
+class NobodyAudits:
+    """The log of a set-up without administrators."""
+
+    async def record(self, actor: Actor, action: AuditAction, target: str, detail: str = "") -> None:
+        pass
+
+    async def page(
+        self, who: Principal, after: str | None, limit: int, actor: str | None, action: str | None
+    ) -> tuple[list[AuditEntry], bool]:
+        return [], False
+
+
 class ManagedUser(msgspec.Struct, frozen=True, kw_only=True):
     """A user as administrators see them. The last two are of 30 days, None where they weren't asked for."""
 
@@ -83,7 +95,7 @@ class UserChange(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str | msgspec.UnsetType = msgspec.UNSET
     is_admin: bool | msgspec.UnsetType = msgspec.UNSET
-    plan: str | None | msgspec.UnsetType = msgspec.UNSET
+    plan: str | msgspec.UnsetType | None = msgspec.UNSET
     disabled: bool | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -104,10 +116,6 @@ class UserAdministration(Protocol):
         """The ids of turns that were asked to stop. Raises Conflict: the last administrator."""
         ...
 
-    async def require_not_last(self, tenant_id: str, user_id: str) -> None:
-        """Raises Conflict for the last administrator."""
-        ...
-
     async def remove(self, actor: Actor, user_id: str) -> None:
         """The user, their ways in and settings; their data is to be gone. Raises Conflict."""
         ...
@@ -117,6 +125,16 @@ class SettingsStore(Protocol):
     async def get(self, who: Principal) -> UserSettings: ...
 
     async def change(self, who: Principal, change: SettingsChange) -> UserSettings: ...
+
+
+class DefaultSettings:
+    """The settings of users who can't change them."""
+
+    async def get(self, who: Principal) -> UserSettings:
+        return UserSettings()
+
+    async def change(self, who: Principal, change: SettingsChange) -> UserSettings:
+        return UserSettings()
 
 
 class HiddenData(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,14 +1,13 @@
 """Deleting all that a user has written. The account stays, and so does the bill.
 
-First everything is hidden and running turns are told to stop, in one statement; then rows go in portions, each
-in a transaction of its own, so that it never takes long and a crash leaves nothing that a second call, or the
+First everything is hidden and running turns are told to stop, together; then rows go in portions, each in a
+transaction of its own, so that it never takes long and a crash leaves nothing that a second call, or the
 purge of tombstones, doesn't finish.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from time import monotonic
 
 from triplane.domain.conversation import Principal
 from triplane.orchestration.accounts.administration_ports import UserDataStore
@@ -32,8 +31,9 @@ async def delete_data(
     tenant_id, user_id = who.tenant_id, who.user_id
     hidden = await store.hide(tenant_id, user_id)
     await stop(hidden.turn_ids)
-    until = monotonic() + STOP_WAIT_S
-    while await store.has_running(tenant_id, user_id) and monotonic() < until:
+    for _ in range(round(STOP_WAIT_S / _ASK_AGAIN_S)):
+        if not await store.has_running(tenant_id, user_id):
+            break
         await asyncio.sleep(_ASK_AGAIN_S)
     counts: Counter[str] = Counter()
     while gone := await store.delete_some(tenant_id, user_id, PORTION):

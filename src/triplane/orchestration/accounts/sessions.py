@@ -26,6 +26,7 @@ class SignInLink(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
     user: User
     cookie: str
     expires_at: datetime
@@ -71,7 +72,10 @@ class Sessions:
         await self.store.add_session(user, session_id, expires_at, origin)
         claims = {"jti": session_id, "exp": int(expires_at.timestamp())}
         return NewSession(
-            user=user, cookie=jwt.encode(claims, self._key(), _ALGORITHM), expires_at=expires_at
+            id=session_id,
+            user=user,
+            cookie=jwt.encode(claims, self._key(), _ALGORITHM),
+            expires_at=expires_at,
         )
 
     async def find(self, cookie: str) -> User | None:

@@ -29,9 +29,9 @@ class SettingsChange(
 ):
     """What is left out stays as it is."""
 
-    language: Language | None | msgspec.UnsetType = msgspec.UNSET
+    language: Language | msgspec.UnsetType | None = msgspec.UNSET
     theme: Theme | msgspec.UnsetType = msgspec.UNSET
     instructions: Instructions | msgspec.UnsetType = msgspec.UNSET
-    default_model: ModelName | None | msgspec.UnsetType = msgspec.UNSET
+    default_model: ModelName | msgspec.UnsetType | None = msgspec.UNSET
     send_with: SendWith | msgspec.UnsetType = msgspec.UNSET
     notifications: bool | msgspec.UnsetType = msgspec.UNSET
