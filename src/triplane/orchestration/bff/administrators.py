@@ -21,7 +21,7 @@ def address_of(request: StrictRequest) -> str:
 
 
 class AdminDoor:
-    """Lets administrators in. Of others the audit log has a line a minute each: it is no way to fill a disk."""
+    """Lets administrators in. Of others the audit log has a line a minute each, so that it fills no disk."""
 
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit

@@ -93,7 +93,7 @@ class _Sender(ASGIResponse):
         if self._is_leaving and pump.cancelled() and not self._sending_since:
             await self._send(send, b"", more=False)
         if not pump.cancelled() and (failure := pump.exception()):
-        raise failure
+            raise failure
 
     @property
     def _is_leaving(self) -> bool:
