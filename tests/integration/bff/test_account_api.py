@@ -1,4 +1,4 @@
-"""Account settings, sessions, usage and administration over HTTP and real stores: who sees and changes what."""
+"""Account settings, sessions, usage and administration over HTTP: who sees and changes what."""
 
 import asyncio
 import time
@@ -79,15 +79,13 @@ async def test_sessions_are_listed_and_ended_by_their_user_alone(bff: Served, da
     assert (ended.status_code, after.status_code, rest["deleted"]) == (200, 401, 0)
 
 
-async def test_usage_is_summed_by_day_model_and_key_of_the_user_alone(
-    bff: Served, database: Database
-) -> None:
+async def test_usage_is_summed_by_day_model_and_key_of_one_user(bff: Served, database: Database) -> None:
     admin = await bff.http_app.administrator()
     stranger = await add_user(database)
     for who, cost in ((admin, 1_000), (admin, 2_000_000_000), (stranger, 7)):
         await database.execute(
-            "INSERT INTO usage_events (tenant_id, id, user_id, request_id, model, replica, route, attempt, cost,"
-            " prompt_tokens, completion_tokens, cached_tokens, created_at)"
+            "INSERT INTO usage_events (tenant_id, id, user_id, request_id, model, replica, route, attempt,"
+            " cost, prompt_tokens, completion_tokens, cached_tokens, created_at)"
             " VALUES ($1, $2, $3, 'r', 'fast', 'a', 'only', 1, $4, 10, 5, 2, '2026-11-20T23:30:00Z')",
             who.tenant_id, new_id("usage"), who.user_id, cost,
         )  # fmt: skip
@@ -115,10 +113,10 @@ async def test_usage_is_summed_by_day_model_and_key_of_the_user_alone(
 async def test_a_big_bill_is_summed_by_its_index(bff: Served, database: Database) -> None:
     admin = await bff.http_app.administrator()
     await database.execute(
-        "INSERT INTO usage_events (tenant_id, id, user_id, request_id, model, replica, route, attempt, cost,"
-        " prompt_tokens, completion_tokens, cached_tokens, created_at)"
-        " SELECT $1, 'usage_' || n, CASE WHEN n % 100 = 0 THEN $2 ELSE 'user_' || n % 97 END, 'r', 'm' || n % 5,"
-        " 'a', 'only', 1, 1, 1, 1, 0, now() - n * interval '10 seconds' FROM generate_series(1, 200000) n",
+        "INSERT INTO usage_events (tenant_id, id, user_id, request_id, model, replica, route, attempt,"
+        " cost, prompt_tokens, completion_tokens, cached_tokens, created_at)"
+        " SELECT $1, 'usage_' || n, CASE WHEN n % 100 = 0 THEN $2 ELSE 'user_' || n % 97 END, 'r',"
+        " 'm' || n % 5, 'a', 'only', 1, 1, 1, 1, 0, now() - n * interval '10 seconds' FROM generate_series(1, 200000) n",
         admin.tenant_id, admin.user_id,
     )  # fmt: skip
     await database.execute("ANALYZE usage_events")

@@ -74,8 +74,8 @@ async def test_the_accounts_and_turns_of_version_5_are_kept(
         "INSERT INTO sessions (tenant_id, id, user_id, expires_at)"
         " VALUES ('t', 's', 'u', now() + interval '1 day')",
         "INSERT INTO conversations (tenant_id, id, user_id) VALUES ('t', 'c', 'u')",
-        "INSERT INTO turns (tenant_id, id, conversation_id, user_id, message_id, request_id, body_sha256, model,"
-        " state) VALUES ('t', 'x', 'c', 'u', 'm', 'r', '', 'fast', 'complete')",
+        "INSERT INTO turns (tenant_id, id, conversation_id, user_id, message_id, request_id, body_sha256,"
+        " model, state) VALUES ('t', 'x', 'c', 'u', 'm', 'r', '', 'fast', 'complete')",
     ):
         await database.execute(sql)
 
