@@ -116,7 +116,8 @@ async def test_a_big_bill_is_summed_by_its_index(bff: Served, database: Database
         "INSERT INTO usage_events (tenant_id, id, user_id, request_id, model, replica, route, attempt,"
         " cost, prompt_tokens, completion_tokens, cached_tokens, created_at)"
         " SELECT $1, 'usage_' || n, CASE WHEN n % 100 = 0 THEN $2 ELSE 'user_' || n % 97 END, 'r',"
-        " 'm' || n % 5, 'a', 'only', 1, 1, 1, 1, 0, now() - n * interval '10 seconds' FROM generate_series(1, 200000) n",
+        " 'm' || n % 5, 'a', 'only', 1, 1, 1, 1, 0,"
+        " now() - n * interval '10 seconds' FROM generate_series(1, 200000) n",
         admin.tenant_id, admin.user_id,
     )  # fmt: skip
     await database.execute("ANALYZE usage_events")
