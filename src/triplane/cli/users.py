@@ -13,7 +13,7 @@ from triplane.cli.errors import CommandFailed
 from triplane.cli.secret import signing_secret
 from triplane.domain.conversation import Principal
 from triplane.domain.limits import DEFAULT_PLAN
-from triplane.main.gateways import catalogue_of
+from triplane.inference.catalogue import read_catalogue
 from triplane.orchestration.accounts.administration_ports import Actor, ManagedUser, UserChange
 from triplane.orchestration.accounts.sessions import Sessions, principal_of
 from triplane.settings import Settings
@@ -75,7 +75,9 @@ def _actor(who: Principal) -> Actor:
 
 
 def _require_plan(settings: Settings, plan: str | None) -> None:
-    known = {DEFAULT_PLAN, *catalogue_of(settings).plans}
+    """Raises CommandFailed, CatalogueError."""
+    plans = read_catalogue(settings.catalogue).plans if settings.catalogue else {}
+    known = {DEFAULT_PLAN, *plans}
     if plan is not None and plan not in known:
         raise CommandFailed(f"There is no plan {plan!r}; the catalogue has {', '.join(sorted(known))}.")
 

@@ -277,6 +277,20 @@ async def test_a_disabled_users_answer_is_stopped_and_kept(bff: Served) -> None:
     assert [(message["content"], message["status"]) for message in kept][1] == ("Hello", "stopped")
 
 
+async def test_a_disabled_users_whole_answer_is_not_waited_for(bff: Served, database: Database) -> None:
+    bff.gateway.waits[1] = asyncio.Event()
+    user = await add_user(database, (await bff.http_app.administrator()).tenant_id)
+    headers = await key_of(bff, user)
+    body = {"model": "model", "messages": [{"role": "user", "content": "Hi"}]}
+    async with bff.client() as client, asyncio.timeout(5):
+        asking = asyncio.create_task(client.post("/v1/chat/completions", json=body, headers=headers))
+        await bff.gateway.called.wait()
+        await client.patch(f"/v1/admin/users/{user.user_id}", json={"disabled": True})
+        answer = await asking
+
+    assert answer.status_code == 401
+
+
 async def test_a_revoked_keys_open_stream_ends(bff: Served) -> None:
     who = await bff.http_app.administrator()
     key, secret = await bff.http_app.api_keys.create(who, "laptop")
