@@ -39,6 +39,22 @@ async def test_a_user_is_made_put_on_a_plan_shut_out_and_let_in(
     ]
 
 
+async def test_keys_made_and_revoked_here_are_in_the_audit_log(
+    environment: Mapping[str, str], database: Database
+) -> None:
+    secret = triplane(environment, "keys", "create", "laptop")
+    (listed,) = triplane(environment, "keys", "list").splitlines()
+    triplane(environment, "keys", "revoke", listed.split()[0])
+
+    log = await database.fetch("SELECT action, target, detail FROM audit_log ORDER BY id")
+    key_id = listed.split()[0]
+    assert [tuple(row.values()) for row in log] == [
+        ("api_key.created", key_id, "laptop"),
+        ("api_key.revoked", key_id, ""),
+    ]
+    assert secret not in str(log)
+
+
 async def test_the_last_administrator_and_unknown_plans_are_refused_in_a_sentence(
     environment: Mapping[str, str],
 ) -> None:

@@ -1,21 +1,16 @@
 """Users of the first tenant, looked after by whoever may read the data folder."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from triplane.adapters.embedded.run_folder import RunFolder
 from triplane.adapters.postgres.accounts import PostgresAccounts
 from triplane.adapters.postgres.administration import PostgresAdministration
 from triplane.adapters.postgres.audit_log import add_entry
-from triplane.adapters.postgres.pool import Database
-from triplane.cli.database import connected, database_url, migrate
+from triplane.cli.accounts import administrator, command_line
 from triplane.cli.errors import CommandFailed
 from triplane.cli.secret import signing_secret
-from triplane.domain.conversation import Principal
 from triplane.domain.limits import DEFAULT_PLAN
 from triplane.inference.catalogue import read_catalogue
-from triplane.orchestration.accounts.administration_ports import Actor, ManagedUser, UserChange
-from triplane.orchestration.accounts.sessions import Sessions, principal_of
+from triplane.orchestration.accounts.administration_ports import ManagedUser, UserChange
+from triplane.orchestration.accounts.sessions import Sessions
 from triplane.settings import Settings
 
 _PAGE = 100
@@ -23,7 +18,7 @@ _PAGE = 100
 
 async def list_users(settings: Settings) -> list[str]:
     """A line for each user, newest first: id, state, plan, name."""
-    async with _administration(settings) as (database, who):
+    async with administrator(settings) as (database, who):
         users, lines, after, more = PostgresAdministration(database), list[str](), None, True
         while more:
             found, more = await users.page(who, after, _PAGE, None)
@@ -37,8 +32,8 @@ async def create_user(settings: Settings, name: str, *, is_admin: bool, plan: st
     _require_plan(settings, plan)
     if not name.strip() or not name.isprintable() or len(name) > 100:
         raise CommandFailed("Give the user a name of 1 to 100 printable characters.")
-    async with _administration(settings) as (database, who):
-        actor = _actor(who)
+    async with administrator(settings) as (database, who):
+        actor = command_line(who)
         made = await PostgresAdministration(database).add(actor, name.strip(), is_admin, plan)
         url = _server_url(settings)
         if url is None:
@@ -50,28 +45,23 @@ async def create_user(settings: Settings, name: str, *, is_admin: bool, plan: st
 
 async def disable_user(settings: Settings, user_id: str, *, disabled: bool) -> None:
     """Their access, and their answers that run, end within about a second. Raises NotFound, Conflict."""
-    async with _administration(settings) as (database, who):
+    async with administrator(settings) as (database, who):
         users = PostgresAdministration(database)
-        await users.change(_actor(who), user_id, UserChange(disabled=disabled))
+        await users.change(command_line(who), user_id, UserChange(disabled=disabled))
 
 
 async def set_plan(settings: Settings, user_id: str, plan: str) -> None:
     """Raises NotFound, CommandFailed: no such plan."""
     _require_plan(settings, plan)
-    async with _administration(settings) as (database, who):
+    async with administrator(settings) as (database, who):
         users = PostgresAdministration(database)
-        await users.change(_actor(who), user_id, UserChange(plan=plan))
+        await users.change(command_line(who), user_id, UserChange(plan=plan))
 
 
 def _line(managed: ManagedUser) -> str:
     user = managed.user
     state = "disabled" if managed.disabled_at else "admin   " if user.is_admin else "user    "
     return f"{user.id}  {state}  {user.plan or '-'}  {user.name}"
-
-
-def _actor(who: Principal) -> Actor:
-    """The command line, whoever sits at it."""
-    return Actor(tenant_id=who.tenant_id, user_id=None)
 
 
 def _require_plan(settings: Settings, plan: str | None) -> None:
@@ -85,13 +75,3 @@ def _require_plan(settings: Settings, plan: str | None) -> None:
 def _server_url(settings: Settings) -> str | None:
     state = RunFolder(settings.data_dir).read_state()
     return settings.public_url or (state.url if state and state.ready else None)
-
-
-@asynccontextmanager
-async def _administration(settings: Settings) -> AsyncIterator[tuple[Database, Principal]]:
-    """The database, brought up to date first, and the first administrator, whose tenant is meant."""
-    async with database_url(settings) as url:
-        await migrate(url, lambda _: None)
-        async with connected(url) as database:
-            first = await PostgresAccounts(database).ensure_first_administrator()
-            yield database, principal_of(first)
