@@ -16,6 +16,8 @@ CREATE INDEX sessions_of_user ON sessions (tenant_id, user_id, id) WHERE ended_a
 CREATE INDEX sign_in_links_of_user ON sign_in_links (tenant_id, user_id);
 
 ALTER TABLE turns ADD COLUMN time_to_first_token_ms integer;
+-- For deleting what a user has written.
+CREATE INDEX conversations_hidden ON conversations (tenant_id, user_id, id) WHERE deleted_at IS NOT NULL;
 CREATE INDEX turns_of_conversation ON turns (tenant_id, conversation_id);
 
 CREATE INDEX usage_events_of_user ON usage_events (tenant_id, user_id, created_at);
