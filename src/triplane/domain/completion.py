@@ -161,7 +161,10 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway can serve. `context_length` in tokens, prompt and answer together."""
+    """What the gateway can serve. `context_length` in tokens, prompt and answer together.
+
+    One that embeds (`supports_embeddings`) may do nothing else: it has no `supports_chat` then.
+    """
 
     id: str
     context_length: int
@@ -170,3 +173,5 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     supports_tools: bool = True
     supports_images: bool = False
     supports_continuation: bool = False
+    supports_embeddings: bool = False
+    supports_chat: bool = True
