@@ -17,7 +17,7 @@ from triplane.orchestration.ports import UsageStore
 
 
 class Embedding(Protocol):
-    """Ask for its vectors once, close it in every case. `calls` are billed, `usage` is what a client is told."""
+    """Ask for its vectors once; close it in any case. `calls` are billed, `usage` is told to the client."""
 
     @property
     def calls(self) -> Sequence[EngineCall]: ...

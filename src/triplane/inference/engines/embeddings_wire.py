@@ -4,11 +4,12 @@ Vectors are asked for in base64, which is a fraction of the work; a server that 
 """
 
 import binascii
+import math
 from typing import Any
 
 import msgspec
 
-from triplane.domain.embeddings import Embedded, EmbeddingRequest, Vector, vector_of
+from triplane.domain.embeddings import Embedded, EmbeddingRequest, Vector, numbers_of, vector_of
 from triplane.domain.errors import ContextTooLong, EngineFailed, InvalidRequest
 from triplane.inference.engines.http_engine import answer_as
 from triplane.inference.engines.openai_wire import WireUsage
@@ -64,6 +65,6 @@ def _vector(sent: str | list[float]) -> Vector:
         vector = binascii.a2b_base64(sent) if isinstance(sent, str) else vector_of(sent)
     except (binascii.Error, ValueError, OverflowError) as error:
         raise EngineFailed("The engine's answer isn't an embedding.") from error
-    if not vector or len(vector) % 4:
+    if not vector or len(vector) % 4 or not math.isfinite(sum(numbers_of(vector))):
         raise EngineFailed("The engine's answer isn't an embedding.")
     return vector

@@ -37,6 +37,6 @@ def embedding_handlers(deps: EmbeddingDeps, plan_of: PlanOf = everybody_default)
         embedded = await unless_gone(request, embed(request.principal, asked, deps))
         set_limits(request.scope, embedded.limits)
         body = await encode_embeddings(data, embedded.vectors, embedded.usage)
-        return Response(body, media_type="application/json")  # type: ignore[return-value,arg-type]
+        return Response(body, media_type="application/json")  # type: ignore[arg-type]
 
     return [create_embedding]
