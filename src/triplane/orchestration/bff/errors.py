@@ -111,7 +111,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
 }
 
 
-def documented(*statuses: int) -> dict[int, ResponseSpec]:
+def documented(*statuses: int, shape: type = ErrorBody) -> dict[int, ResponseSpec]:
     """The error responses of a route, for its OpenAPI description."""
     meanings = {
         400: "A field is wrong; `param` names it.",
@@ -128,6 +128,6 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
         504: "The engine took too long.",
     }
     return {
-        status: ResponseSpec(data_container=ErrorBody, description=meanings[status], generate_examples=False)
+        status: ResponseSpec(data_container=shape, description=meanings[status], generate_examples=False)
         for status in statuses
     }

@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from triplane.domain.anthropic.answers import MessagesCollector, MessagesEncoder
 from triplane.domain.anthropic.requests import counted_messages, parse_count_request, parse_messages_request
-from triplane.domain.anthropic.wire import WholeMessage
+from triplane.domain.anthropic.wire import WholeMessage, WireError
 from triplane.domain.completion import CompletionRequest
 from triplane.domain.errors import EngineFailed
 from triplane.domain.events import EngineEvent, Usage
@@ -41,7 +41,7 @@ def messages_handlers(deps: StatelessDeps, plan_of: PlanOf = everybody_default) 
         summary="Answer a whole history, on Anthropic's wire",
         tags=["messages"],
         status_code=200,
-        responses=documented(400, 401, 403, 404, 413, 415, 429, 502, 503, 504),
+        responses=documented(400, 401, 403, 404, 413, 415, 429, 502, 503, 504, shape=WireError),
     )
     async def create_message(request: StrictRequest) -> Response[WholeMessage]:
         parsed = parse_messages_request(await _json_body(request), request.request_id)
@@ -53,7 +53,7 @@ def messages_handlers(deps: StatelessDeps, plan_of: PlanOf = everybody_default) 
         summary="The tokens of a request on Anthropic's wire",
         tags=["messages"],
         status_code=200,
-        responses=documented(400, 401, 403, 404, 413, 415, 429, 502, 503),
+        responses=documented(400, 401, 403, 404, 413, 415, 429, 502, 503, shape=WireError),
     )
     async def count_tokens(request: StrictRequest) -> TokenCount:
         parsed = parse_count_request(await _json_body(request), request.request_id)
