@@ -1,5 +1,6 @@
 """Embeddings through the gateway: what reaches an engine, what comes from memory, and what is billed."""
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instant_loop import run_instantly
+from instant_loop import run_instantly, settle
 from scripted_engines import MODEL, ScriptedEngine, ask
 from triplane.domain.completion import Flow
 from triplane.domain.embeddings import (
@@ -227,6 +228,28 @@ def test_a_slow_engine_is_given_up_in_time() -> None:
         gateway = gateway_over(Hanging(), retries=0)
         with pytest.raises(TriplaneError, match="in time"):
             await embed(gateway, texts("aa"))
+
+    run_instantly(play())
+
+
+def test_one_who_hangs_up_gives_the_slot_back() -> None:
+    class Waiting(Embedder):
+        async def embed(self, request: EmbeddingRequest, headers: Mapping[str, str]) -> Embedded:
+            if request.inputs == ["for ever"]:
+                await asyncio.get_running_loop().create_future()
+            return await super().embed(request, headers)
+
+    async def play() -> None:
+        gateway = gateway_over(Waiting(), slots=1)
+        asking = asyncio.create_task(embed(gateway, texts("for ever")))
+        await settle()
+        assert [route.held for route in gateway.fleet()] == [1]
+        asking.cancel()
+        await asyncio.wait((asking,))
+
+        vectors, _, _ = await embed(gateway, texts("aa"))
+        assert lengths(vectors) == [2]
+        assert [route.held + route.replicas[0].in_flight for route in gateway.fleet()] == [0]
 
     run_instantly(play())
 
