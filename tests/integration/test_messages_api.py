@@ -77,10 +77,11 @@ async def test_a_stream_and_its_end(client: AsyncAnthropic) -> None:
 async def test_a_forced_tool_is_called(client: AsyncAnthropic) -> None:
     answer = await client.messages.create(
         model=MODEL,
-        max_tokens=40,
+        max_tokens=120,
         messages=[{"role": "user", "content": "What is the weather in Paris?"}],
         tools=[WEATHER],
         tool_choice={"type": "tool", "name": "get_weather"},
+        extra_body={"temperature": 0},
     )
     [block] = answer.content
     assert block.type == "tool_use"
