@@ -17,6 +17,9 @@ from triplane.adapters.postgres.branches import PostgresBranches
 from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.history import PostgresHistory
 from triplane.adapters.postgres.pool import Database
+from triplane.adapters.postgres.projects import PostgresProjects
+from triplane.adapters.postgres.search import PostgresSearch
+from triplane.adapters.postgres.shares import PostgresShares
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnouncer
@@ -35,6 +38,9 @@ from triplane.orchestration.bff.branches import BranchDeps, branch_handlers
 from triplane.orchestration.bff.completions import CompletionDeps, completion_handlers
 from triplane.orchestration.bff.deps import ASGIApp
 from triplane.orchestration.bff.live_updates import live_update_handlers
+from triplane.orchestration.bff.projects import project_handlers
+from triplane.orchestration.bff.search import search_handlers
+from triplane.orchestration.bff.shares import share_handlers
 from triplane.orchestration.bff.summaries import summary_handlers
 from triplane.orchestration.bff.turns import turn_handlers
 from triplane.orchestration.following import FollowDeps
@@ -131,6 +137,9 @@ async def serving_bff(
             *live_update_handlers(RedisAnnouncements(redis_client, reader), leaving),
             *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=PostgresBranches(database))),
             *summary_handlers(turn.history),
+            *project_handlers(PostgresProjects(database), announcer),
+            *search_handlers(PostgresSearch(database)),
+            *share_handlers(PostgresShares(database)),
         ],
     )
     async with serving(http_app.build()) as url:

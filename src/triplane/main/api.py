@@ -12,6 +12,9 @@ from triplane.adapters.postgres.accounts import PostgresAccounts
 from triplane.adapters.postgres.branches import PostgresBranches
 from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.history import PostgresHistory
+from triplane.adapters.postgres.projects import PostgresProjects
+from triplane.adapters.postgres.search import PostgresSearch
+from triplane.adapters.postgres.shares import PostgresShares
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnouncer
@@ -42,6 +45,9 @@ from triplane.orchestration.bff.completions import CompletionDeps, completion_ha
 from triplane.orchestration.bff.deps import AppDeps, ASGIApp
 from triplane.orchestration.bff.fleet import fleet_handlers
 from triplane.orchestration.bff.live_updates import live_update_handlers
+from triplane.orchestration.bff.projects import project_handlers
+from triplane.orchestration.bff.search import search_handlers
+from triplane.orchestration.bff.shares import share_handlers
 from triplane.orchestration.bff.summaries import summary_handlers
 from triplane.orchestration.bff.turns import turn_handlers
 from triplane.orchestration.following import FollowDeps
@@ -145,6 +151,9 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
                 *live_update_handlers(RedisAnnouncements(redis, reader), leaving),
                 *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=branches, plan_of=plan_of)),
                 *summary_handlers(history),
+                *project_handlers(PostgresProjects(database), announcer),
+                *search_handlers(PostgresSearch(database)),
+                *share_handlers(PostgresShares(database)),
                 *fleet_handlers(process, fleet),
             ],
         )
