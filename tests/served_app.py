@@ -20,6 +20,7 @@ from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.projects import PostgresProjects
 from triplane.adapters.postgres.search import PostgresSearch
 from triplane.adapters.postgres.shares import PostgresShares
+from triplane.adapters.postgres.transfer import PostgresTransfer
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnouncer
@@ -42,6 +43,7 @@ from triplane.orchestration.bff.projects import project_handlers
 from triplane.orchestration.bff.search import search_handlers
 from triplane.orchestration.bff.shares import share_handlers
 from triplane.orchestration.bff.summaries import summary_handlers
+from triplane.orchestration.bff.transfer import transfer_handlers
 from triplane.orchestration.bff.turns import turn_handlers
 from triplane.orchestration.following import FollowDeps
 from triplane.orchestration.stateless import StatelessDeps
@@ -140,6 +142,7 @@ async def serving_bff(
             *project_handlers(PostgresProjects(database), announcer),
             *search_handlers(PostgresSearch(database)),
             *share_handlers(PostgresShares(database)),
+            *transfer_handlers(PostgresTransfer(database), announcer),
         ],
     )
     async with serving(http_app.build()) as url:

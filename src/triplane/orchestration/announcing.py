@@ -84,7 +84,11 @@ def announce_end(announcer: Announcer, who: Principal, opened: OpenedTurn, statu
 
 
 def announce_conversation(
-    announcer: Announcer, who: Principal, change: Change, conversation_id: str, title: str | None = None
+    announcer: Announcer,
+    who: Principal,
+    change: Change,
+    conversation_id: str | None,
+    title: str | None = None,
 ) -> None:
     announcement = Announcement(type=change, conversation_id=conversation_id, title=title)
     announcer.announce(who.tenant_id, who.user_id, announcement)

@@ -138,7 +138,7 @@ def _is_unspaced(character: str) -> bool:
 
 
 def _fold(text: str) -> tuple[str, list[int]]:
-    """The text as it is compared (`search_folded` of the store), and where each of its characters comes from."""
+    """The text as it is compared (`search_folded` of the store), and where its characters come from."""
     folded: list[str] = []
     places: list[int] = []
     for place, character in enumerate(text):

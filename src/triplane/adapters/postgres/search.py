@@ -54,7 +54,9 @@ WITH query AS MATERIALIZED (
     FROM entry GROUP BY conversation_id
 ), scored AS (
     SELECT c.tenant_id, c.id, c.title, c.updated_at, c.archived, best.by_title, best.message_id,
-        best.rank / (1 + greatest(0, extract(epoch FROM $6::timestamptz - c.updated_at)::float8) / 2592000) AS score
+        best.rank / (
+            1 + greatest(0, extract(epoch FROM $6::timestamptz - c.updated_at)::float8) / 2592000
+        ) AS score
     FROM best JOIN conversations c ON c.tenant_id = $1 AND c.id = best.conversation_id
     WHERE c.user_id = $2 AND c.deleted_at IS NULL AND NOT c.temporary AND ($4 OR NOT c.archived)
       AND ($5::text IS NULL OR c.project_id IS NOT DISTINCT FROM nullif($5, 'none'))

@@ -56,7 +56,8 @@ class PostgresShares:
 _COLUMNS = "s.id, s.conversation_id, s.title, s.created_at, s.message_count AS messages"
 
 _ADD = f"""
-INSERT INTO shares AS s (tenant_id, user_id, conversation_id, id, secret_sha256, title, messages, message_count)
+INSERT INTO shares AS s (tenant_id, user_id, conversation_id, id, secret_sha256, title, messages,
+    message_count)
 SELECT c.tenant_id, c.user_id, c.id, $4, $5, $6, $7, $8 FROM conversations c
 WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.id = $3 AND c.deleted_at IS NULL
 RETURNING {_COLUMNS}"""
