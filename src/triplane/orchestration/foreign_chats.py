@@ -1,8 +1,8 @@
 """Conversations as other products export them.
 
-ChatGPT: `conversations.json` is a list; each has a `mapping` of nodes with `message`, `parent` and `children`,
+ChatGPT: `conversations.json` is a list; each has a `mapping` of nodes with `message`, `parent`, `children`,
 and `current_node`. Open WebUI: a list; each has `chat.history.messages` by id, with `parentId` and
-`childrenIds`, and `chat.history.currentId`. Both are trees: nodes without text are passed over, and what hangs
+`childrenIds`, and `chat.history.currentId`. Both are trees: nodes without text are passed over; what hangs
 below them moves up.
 """
 

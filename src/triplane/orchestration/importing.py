@@ -1,4 +1,4 @@
-"""Imports: a file of ours, ChatGPT's or Open WebUI's, read with suspicion, written conversation by conversation.
+"""Imports: a file of ours, ChatGPT's or Open WebUI's, read with suspicion, written one by one.
 
 What is wrong with the file as a whole refuses it; what is wrong with one conversation skips that one, and
 says so.

@@ -1,4 +1,4 @@
-"""Exports and imports over HTTP and a real PostgreSQL; the files are written here, after the known formats."""
+"""Exports and imports over HTTP and a real PostgreSQL; files are written here, after known formats."""
 
 import io
 import json

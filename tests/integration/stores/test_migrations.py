@@ -119,7 +119,8 @@ async def test_conversations_of_version_5_are_found_and_listed_afterwards(
         "INSERT INTO users (tenant_id, id, name) VALUES ($1, $2, 'U')", who.tenant_id, who.user_id
     )
     await database.execute(
-        "INSERT INTO conversations (tenant_id, id, user_id, title, last_seq) VALUES ($1, $2, $3, 'Old otter', 1)",
+        "INSERT INTO conversations (tenant_id, id, user_id, title, last_seq)"
+        " VALUES ($1, $2, $3, 'Old otter', 1)",
         who.tenant_id,
         conversation,
         who.user_id,
