@@ -164,10 +164,8 @@ def _conversation(raw: msgspec.Raw, source: Source) -> TransferredConversation:
         raise ConversationRefused("It has no message with text.")
     if not in_order(read.messages):
         raise ConversationRefused("A message of it comes before its parent, or twice.")
-    if (
-        any(each.created_at.tzinfo is None for each in (read, *read.messages))
-        or read.updated_at.tzinfo is None
-    ):
+    times = [read.created_at, read.updated_at, *(message.created_at for message in read.messages)]
+    if any(time.tzinfo is None for time in times):
         raise ConversationRefused("A time of it has no time zone.")
     title = (read.title or "").replace("\0", "").strip()[:200] or None
     return msgspec.structs.replace(read, title=title)

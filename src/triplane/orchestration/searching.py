@@ -4,15 +4,20 @@ The store finds; what it found is highlighted here, as pieces of text of which s
 has to take a text for markup.
 """
 
+import asyncio
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
+import structlog
 
 from triplane.domain.completion import Role
 from triplane.domain.conversation import Principal
+from triplane.domain.errors import StoreUnavailable
+
+_log = structlog.get_logger(__name__)
 
 SNIPPET_CHARACTERS = 160
 _BEFORE = 40
@@ -61,6 +66,26 @@ class SearchStore(Protocol):
         Those whose titles have them come first, then the better and newer. Also the moment of the ranking.
         """
         ...
+
+
+class SearchIndex(Protocol):
+    async def index_some(self, limit: int) -> int:
+        """Index what some users have said since they were last indexed; how many users that were."""
+        ...
+
+
+INDEX_EVERY_S = 30.0
+_USERS_AT_ONCE = 100
+
+
+async def index_for_ever(index: SearchIndex) -> None:
+    """Keep little to be indexed for whoever searches: the search itself does the rest."""
+    while True:
+        try:
+            await index.index_some(_USERS_AT_ONCE)
+        except StoreUnavailable as error:
+            _log.warning("messages not indexed", reason=error.code)
+        await asyncio.sleep(INDEX_EVERY_S)
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):

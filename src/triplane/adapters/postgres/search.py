@@ -20,7 +20,7 @@ class PostgresSearch:
     async def search(
         self, who: Principal, query: SearchQuery, after: Place | None, limit: int
     ) -> tuple[list[Found], datetime]:
-        at = after.at if after else await self._database.fetchval("SELECT now()")
+        at = after.at if after else await self._caught_up(who.tenant_id, who.user_id)
         rows = await self._database.fetch(
             _SEARCH,
             who.tenant_id,
@@ -36,6 +36,29 @@ class PostgresSearch:
         )
         return [_found(row) for row in rows], at
 
+    async def _caught_up(self, tenant_id: str, user_id: str) -> datetime:
+        """Index what isn't yet; the moment when that is done."""
+        while await self._database.fetchval(_INDEX, tenant_id, user_id) == _INDEXED_AT_ONCE:
+            pass
+        now: datetime = await self._database.fetchval("SELECT now()")
+        return now
+
+    async def index_some(self, limit: int) -> int:
+        """`SearchIndex`."""
+        users = await self._database.fetch(_UNSEARCHED, limit)
+        for user in users:
+            await self._database.fetchval(_INDEX, user["tenant_id"], user["user_id"])
+        return len(users)
+
+
+_INDEXED_AT_ONCE = 200
+"""Conversations, in `index_messages`."""
+
+_INDEX = "SELECT index_messages($1, $2)"
+
+_UNSEARCHED = """
+SELECT DISTINCT tenant_id, user_id FROM conversations
+WHERE deleted_at IS NULL AND NOT temporary AND (searched_at IS NULL OR searched_at < updated_at) LIMIT $1"""
 
 # The owner is a word of each entry, so that the index alone finds one person's. A month halves what a message
 # counts. Entries are bounded: whoever looks for a word that stands everywhere is shown some of it.

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation
 from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 
@@ -26,6 +28,26 @@ Format = Literal["markdown", "json"]
 _MEDIA = {".md": "text/markdown", ".json": "application/json", ".zip": "application/zip"}
 
 
+@dataclass
+class _OneFile(Operation):
+    """The description of a route whose answer is a file of one of two kinds."""
+
+    def __post_init__(self) -> None:
+        _describe_files(self, (_MEDIA[".md"], _MEDIA[".json"]))
+
+
+@dataclass
+class _AllFiles(Operation):
+    def __post_init__(self) -> None:
+        _describe_files(self, (_MEDIA[".json"], _MEDIA[".zip"]))
+
+
+def _describe_files(operation: Operation, media_types: tuple[str, ...]) -> None:
+    answer = (operation.responses or {}).get("200")
+    if isinstance(answer, OpenAPIResponse):
+        answer.content = {media_type: OpenAPIMediaType() for media_type in media_types}
+
+
 def transfer_handlers(transfer: TransferStore, announcer: Announcer) -> list[HTTPRouteHandler]:
     return [_export_one(), _export_all(transfer), _import(transfer, announcer)]
 
@@ -36,6 +58,7 @@ def _export_one() -> HTTPRouteHandler:
         operation_id="exportConversation",
         tags=["conversations"],
         summary="A conversation as a file: the branch that is shown as Markdown, or all of it as JSON",
+        operation_class=_OneFile,
         responses=documented(400, 401, 404),
     )
     async def export_conversation(
@@ -60,6 +83,7 @@ def _export_all(transfer: TransferStore) -> HTTPRouteHandler:
         operation_id="exportAll",
         tags=["conversations"],
         summary="All conversations: one JSON document, or a zip with a Markdown file for each",
+        operation_class=_AllFiles,
         responses=documented(400, 401),
     )
     async def export_all(request: StrictRequest, deps: Deps, format: FromQuery[Format] = "json") -> Stream:

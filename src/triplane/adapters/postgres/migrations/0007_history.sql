@@ -25,7 +25,9 @@ ALTER TABLE conversations
     ADD COLUMN project_id text,
     ADD COLUMN settings jsonb NOT NULL DEFAULT '{}',
     -- What an imported conversation was in the file it came from: the same file twice is imported once.
-    ADD COLUMN imported_from bytea;
+    ADD COLUMN imported_from bytea,
+    -- Up to which activity its messages can be found.
+    ADD COLUMN searched_at timestamptz;
 
 DROP INDEX conversations_newest;
 CREATE INDEX conversations_newest ON conversations (tenant_id, user_id, archived, updated_at DESC, id DESC)
@@ -33,6 +35,8 @@ WHERE deleted_at IS NULL AND NOT temporary;
 CREATE INDEX conversations_of_project ON conversations (tenant_id, project_id) WHERE project_id IS NOT NULL;
 CREATE INDEX conversations_imported ON conversations (tenant_id, user_id, imported_from)
 WHERE imported_from IS NOT NULL;
+CREATE INDEX conversations_unsearched ON conversations (tenant_id, user_id)
+WHERE deleted_at IS NULL AND NOT temporary AND (searched_at IS NULL OR searched_at < updated_at);
 CREATE INDEX conversations_deleted ON conversations (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX conversations_temporary ON conversations (updated_at) WHERE temporary;
 CREATE INDEX IF NOT EXISTS turns_of_conversation ON turns (tenant_id, conversation_id);
@@ -261,24 +265,41 @@ CREATE FUNCTION message_text(p_content json) RETURNS text LANGUAGE sql IMMUTABLE
     FROM (SELECT replace(p_content::text, '\u0000', '\u0020')::json AS content) c
 $$;
 
-CREATE FUNCTION index_message() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Index what one user's conversations have gained since they were last indexed: before a search, and by the worker.
+-- Turns don't pay for it: to index a message costs as much as to open a turn. What is committed after the first
+-- statement has a later updated_at than the one that is noted, and is indexed the next time.
+CREATE FUNCTION index_messages(p_tenant_id text, p_user_id text) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids text[];
+    v_seen timestamptz[];
 BEGIN
+    SELECT array_agg(c.id), array_agg(c.updated_at) INTO v_ids, v_seen FROM (
+        SELECT id, updated_at FROM conversations
+        WHERE tenant_id = p_tenant_id AND user_id = p_user_id AND deleted_at IS NULL AND NOT temporary
+          AND (searched_at IS NULL OR searched_at < updated_at)
+        ORDER BY updated_at DESC LIMIT 200
+    ) c;
+    IF v_ids IS NULL THEN
+        RETURN 0;
+    END IF;
     INSERT INTO search_entries (tenant_id, source_id, conversation_id, user_id, words)
-    SELECT c.tenant_id, NEW.id, c.id, c.user_id, search_vector(c.user_id, message_text(NEW.content_json))
+    SELECT p_tenant_id, m.id, c.id, p_user_id, search_vector(p_user_id, message_text(m.content_json))
     FROM conversations c
-    WHERE c.tenant_id = NEW.tenant_id AND c.id = NEW.conversation_id AND NOT c.temporary
+    JOIN messages m ON m.tenant_id = c.tenant_id AND m.conversation_id = c.id
+    LEFT JOIN search_entries e ON e.tenant_id = m.tenant_id AND e.source_id = m.id
+    LEFT JOIN turns t ON t.tenant_id = m.tenant_id AND t.id = m.turn_id
+    WHERE c.tenant_id = p_tenant_id AND c.id = ANY(v_ids) AND m.status <> 'streaming'
+      AND m.role IN ('user', 'assistant') AND m.content_json IS NOT NULL
+      -- An answer that was continued has grown.
+      AND (e.source_id IS NULL OR (m.role = 'assistant' AND t.ended_at >= c.searched_at))
     ON CONFLICT (tenant_id, source_id) DO UPDATE SET words = excluded.words;
-    RETURN NULL;
+    UPDATE conversations c SET searched_at = seen.at
+    FROM unnest(v_ids, v_seen) AS seen (id, at)
+    WHERE c.tenant_id = p_tenant_id AND c.id = seen.id
+      AND (c.searched_at IS NULL OR c.searched_at < seen.at);
+    RETURN cardinality(v_ids);
 END;
 $$;
-
-CREATE TRIGGER messages_found_new AFTER INSERT ON messages FOR EACH ROW
-WHEN (NEW.status <> 'streaming' AND NEW.role IN ('user', 'assistant') AND NEW.content_json IS NOT NULL)
-EXECUTE FUNCTION index_message();
-
-CREATE TRIGGER messages_found AFTER UPDATE OF status ON messages FOR EACH ROW
-WHEN (NEW.status <> 'streaming' AND NEW.role IN ('user', 'assistant') AND NEW.content_json IS NOT NULL)
-EXECUTE FUNCTION index_message();
 
 CREATE FUNCTION index_title() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -296,16 +317,10 @@ CREATE TRIGGER titles_found AFTER UPDATE OF title ON conversations FOR EACH ROW
 WHEN (NEW.title IS NOT NULL AND NOT NEW.temporary AND NEW.title IS DISTINCT FROM OLD.title)
 EXECUTE FUNCTION index_title();
 
--- What was said before this version.
+-- The titles of before this version; its messages are indexed as any others.
 INSERT INTO search_entries (tenant_id, source_id, conversation_id, user_id, words)
 SELECT c.tenant_id, c.id, c.id, c.user_id, search_vector(c.user_id, c.title)
 FROM conversations c WHERE c.title IS NOT NULL AND c.deleted_at IS NULL;
-
-INSERT INTO search_entries (tenant_id, source_id, conversation_id, user_id, words)
-SELECT c.tenant_id, m.id, c.id, c.user_id, search_vector(c.user_id, message_text(m.content_json))
-FROM messages m JOIN conversations c ON c.tenant_id = m.tenant_id AND c.id = m.conversation_id
-WHERE m.status <> 'streaming' AND m.role IN ('user', 'assistant') AND m.content_json IS NOT NULL
-  AND c.deleted_at IS NULL;
 
 -- Remove conversations whose time has run out, with all that hangs on them but the bill. Those in which a turn
 -- runs wait for it.
