@@ -1,4 +1,5 @@
 import { type ReactNode, useEffect, useState } from "react";
+import { useTranslation } from "react-i18next";
 import { CopyButton } from "../../ui/CopyButton";
 
 const LONGEST_COLOURED = 20_000;
@@ -11,14 +12,15 @@ interface CodeBlockProps {
 }
 
 export function CodeBlock({ code, language, isGrowing }: CodeBlockProps) {
+  const { t } = useTranslation("chat");
   const coloured = useHighlight(code, language, isGrowing);
   return (
-    <figure className="overflow-hidden rounded-xl border border-line bg-code">
+    <figure dir="ltr" className="overflow-hidden rounded-xl border border-line bg-code">
       <figcaption className="flex h-9 items-center justify-between border-b border-line pr-1 pl-4 text-xs text-muted">
-        <span>{language || "text"}</span>
-        <CopyButton label="Copy code" text={() => code} withWord className="h-7!" />
+        <span>{language || t("text")}</span>
+        <CopyButton label={t("copyCode")} text={() => code} withWord className="h-7!" />
       </figcaption>
-      <pre tabIndex={0} aria-label={`Code${language ? `, ${language}` : ""}`} className="m-0! overflow-x-auto px-4 py-3.5 text-[0.84rem]/[1.6]">
+      <pre tabIndex={0} aria-label={language ? t("codeIn", { language }) : t("code")} className="m-0! overflow-x-auto px-4 py-3.5 text-[0.84rem]/[1.6]">
         <code className="font-mono whitespace-pre">{coloured ?? code}</code>
       </pre>
     </figure>

@@ -2,6 +2,7 @@
 
 import type { Element } from "hast";
 import { createContext, memo, useContext, useMemo, useRef } from "react";
+import { t } from "../../app/i18n";
 import ReactMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import remend from "remend";
@@ -36,12 +37,12 @@ const components: Components = {
   // A picture from elsewhere would tell its host who reads what; it becomes a link that one may follow.
   img: ({ src, alt }) => (
     <a href={typeof src === "string" ? src : undefined} target="_blank" rel="noopener noreferrer nofollow">
-      {alt || "picture"}
+      {alt || t("chat:picture")}
     </a>
   ),
-  input: ({ checked }) => <input type="checkbox" checked={checked ?? false} disabled aria-label={checked ? "Done" : "To do"} />,
+  input: ({ checked }) => <input type="checkbox" checked={checked ?? false} disabled aria-label={t(checked ? "chat:taskDone" : "chat:taskToDo")} />,
   table: ({ children }) => (
-    <div className="table-scroll" tabIndex={0} role="group" aria-label="Table">
+    <div className="table-scroll" tabIndex={0} role="group" aria-label={t("chat:table")}>
       <table>{children}</table>
     </div>
   ),
