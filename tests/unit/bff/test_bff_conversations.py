@@ -2,7 +2,6 @@ import httpx
 import pytest
 
 from http_app import HttpApp
-from triplane.domain.ids import new_id
 
 
 async def test_a_conversation_has_openais_shape(client: httpx.AsyncClient) -> None:
