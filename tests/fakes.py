@@ -11,6 +11,7 @@ from triplane.domain.conversation import Conversation, Principal, StoredMessage
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import new_id
 from triplane.orchestration.accounts.ports import UNKNOWN_ORIGIN, ApiKey, Origin, Session, User
+from triplane.orchestration.ports import BulkAction, Marks, Place, Which
 
 
 def _now() -> datetime:
@@ -108,8 +109,14 @@ class FakeConversationStore:
         return kept
 
     async def create(
-        self, who: Principal, title: str | None, metadata: dict[str, str], items: Sequence[Message]
+        self,
+        who: Principal,
+        title: str | None,
+        metadata: dict[str, str],
+        items: Sequence[Message],
+        place: Place | None = None,
     ) -> Conversation:
+        place = place or Place()
         messages = [
             StoredMessage(
                 id=new_id("msg"),
@@ -128,6 +135,9 @@ class FakeConversationStore:
             updated_at=_now(),
             last_seq=len(messages),
             metadata=metadata,
+            project_id=place.project_id,
+            temporary=place.temporary,
+            settings=place.settings,
         )
         self.kept[conversation.id] = _Kept(who, conversation, messages)
         return conversation
@@ -136,9 +146,14 @@ class FakeConversationStore:
         return self._find(who, conversation_id).conversation
 
     async def list_page(
-        self, who: Principal, after: str | None, limit: int
+        self, who: Principal, after: str | None, limit: int, which: Which | None = None
     ) -> tuple[list[Conversation], bool]:
-        mine = [kept.conversation for kept in self.kept.values() if _same(kept.owner, who)]
+        archived = which.archived if which else False
+        mine = [
+            kept.conversation
+            for kept in self.kept.values()
+            if _same(kept.owner, who) and kept.conversation.archived == archived
+        ]
         mine.sort(key=lambda conversation: (conversation.updated_at, conversation.id), reverse=True)
         if after is not None:
             mine = mine[mine.index(self._find(who, after).conversation) + 1 :]
@@ -151,13 +166,17 @@ class FakeConversationStore:
         title: str | None,
         metadata: dict[str, str] | None,
         active_leaf: str | None = None,
+        marks: Marks | None = None,
     ) -> Conversation:
-        kept = self._find(who, conversation_id)
+        kept, marks = self._find(who, conversation_id), marks or Marks()
         kept.conversation = msgspec.structs.replace(
             kept.conversation,
             title=kept.conversation.title if title is None else title,
             metadata=kept.conversation.metadata if metadata is None else metadata,
             active_leaf=active_leaf or kept.conversation.active_leaf,
+            pinned=kept.conversation.pinned if marks.pinned is None else marks.pinned,
+            archived=kept.conversation.archived if marks.archived is None else marks.archived,
+            settings=marks.settings or kept.conversation.settings,
             updated_at=_now(),
         )
         return kept.conversation
@@ -172,6 +191,17 @@ class FakeConversationStore:
     async def delete(self, who: Principal, conversation_id: str) -> None:
         self._find(who, conversation_id)
         del self.kept[conversation_id]
+
+    async def restore(self, who: Principal, conversation_id: str) -> Conversation:
+        return self._find(who, conversation_id).conversation
+
+    async def change_many(
+        self, who: Principal, ids: Sequence[str], action: BulkAction, project_id: str | None
+    ) -> list[Conversation]:
+        return [self._find(who, each).conversation for each in ids if each in self.kept]
+
+    async def model_of(self, who: Principal, conversation_id: str) -> str | None:
+        return self._find(who, conversation_id).conversation.settings.model
 
     async def messages(
         self, who: Principal, conversation_id: str, after_seq: int, limit: int, *, only_active: bool = False

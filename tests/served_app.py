@@ -19,6 +19,10 @@ from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.ended_access import PostgresEndedAccess
 from triplane.adapters.postgres.history import PostgresHistory
 from triplane.adapters.postgres.pool import Database
+from triplane.adapters.postgres.projects import PostgresProjects
+from triplane.adapters.postgres.search import PostgresSearch
+from triplane.adapters.postgres.shares import PostgresShares
+from triplane.adapters.postgres.transfer import PostgresTransfer
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.postgres.user_settings import PostgresUserSettings
@@ -46,7 +50,11 @@ from triplane.orchestration.bff.deps import ASGIApp
 from triplane.orchestration.bff.embeddings import embedding_handlers
 from triplane.orchestration.bff.live_updates import live_update_handlers
 from triplane.orchestration.bff.messages import messages_handlers
+from triplane.orchestration.bff.projects import project_handlers
+from triplane.orchestration.bff.search import search_handlers
+from triplane.orchestration.bff.shares import share_handlers
 from triplane.orchestration.bff.summaries import summary_handlers
+from triplane.orchestration.bff.transfer import transfer_handlers
 from triplane.orchestration.bff.turns import turn_handlers
 from triplane.orchestration.embeddings import EmbeddingDeps
 from triplane.orchestration.following import FollowDeps
@@ -161,6 +169,10 @@ async def serving_bff(
             *live_update_handlers(RedisAnnouncements(redis_client, reader), leaving),
             *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=PostgresBranches(database))),
             *summary_handlers(turn.history),
+            *project_handlers(PostgresProjects(database), announcer),
+            *search_handlers(PostgresSearch(database)),
+            *share_handlers(PostgresShares(database)),
+            *transfer_handlers(PostgresTransfer(database), announcer),
         ],
     )
     listening.start("ended access", http_app.streams.run(PostgresEndedAccess(database).within))

@@ -76,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secret: str | None
     public_url: str | None
     default_plan: str
+    deleted_kept_h: int
     log_level: str
     otlp_endpoint: str | None
 
@@ -111,6 +112,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         secret=environment.get("TRIPLANE_SECRET"),
         public_url=_address(environment, "TRIPLANE_PUBLIC_URL", ("http://", "https://")),
         default_plan=environment.get("TRIPLANE_PLAN") or DEFAULT_PLAN,
+        deleted_kept_h=_whole_number(environment, "TRIPLANE_DELETED_KEPT_H", 24, 0, 24 * 3650),
         log_level=_one_of(environment, "TRIPLANE_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
         otlp_endpoint=_address(environment, "OTEL_EXPORTER_OTLP_ENDPOINT", ("http://", "https://")),
     )

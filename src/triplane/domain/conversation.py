@@ -26,6 +26,28 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None = None
 
 
+class ConversationSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What holds for every turn of a conversation that doesn't say otherwise."""
+
+    model: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    instructions: str | None = None
+
+
+class TurnSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a turn is drawn by where its own request is silent, as it stood when the turn was opened.
+
+    `instructions` are the user's, the project's and the conversation's, in this order.
+    """
+
+    instructions: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+
+
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     title: str | None
@@ -34,6 +56,11 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: int = 0
     metadata: dict[str, str] = {}
     active_leaf: str | None = None
+    pinned: bool = False
+    archived: bool = False
+    project_id: str | None = None
+    temporary: bool = False
+    settings: ConversationSettings = ConversationSettings()
 
 
 class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +130,7 @@ class OpenedTurn(msgspec.Struct, frozen=True, kw_only=True):
     created: bool
     fence: int = 1
     limits: LimitState | None = None
+    settings: TurnSettings = TurnSettings()
 
 
 class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,20 @@ from typing import Literal
 import uuid_utils
 
 Kind = Literal[
-    "tenant", "user", "key", "session", "conv", "msg", "turn", "usage", "req", "call", "claim", "audit"
+    "tenant",
+    "user",
+    "key",
+    "session",
+    "conv",
+    "msg",
+    "turn",
+    "usage",
+    "req",
+    "call",
+    "claim",
+    "proj",
+    "share",
+    "audit",
 ]
 
 _ID = re.compile(r"[a-z]+_[0-9a-f]{32}\Z")

@@ -14,6 +14,10 @@ from triplane.adapters.postgres.branches import PostgresBranches
 from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.ended_access import PostgresEndedAccess
 from triplane.adapters.postgres.history import PostgresHistory
+from triplane.adapters.postgres.projects import PostgresProjects
+from triplane.adapters.postgres.search import PostgresSearch
+from triplane.adapters.postgres.shares import PostgresShares
+from triplane.adapters.postgres.transfer import PostgresTransfer
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.postgres.user_settings import PostgresUserSettings
@@ -51,7 +55,11 @@ from triplane.orchestration.bff.embeddings import embedding_handlers
 from triplane.orchestration.bff.fleet import fleet_handlers
 from triplane.orchestration.bff.live_updates import live_update_handlers
 from triplane.orchestration.bff.messages import messages_handlers
+from triplane.orchestration.bff.projects import project_handlers
+from triplane.orchestration.bff.search import search_handlers
+from triplane.orchestration.bff.shares import share_handlers
 from triplane.orchestration.bff.summaries import summary_handlers
+from triplane.orchestration.bff.transfer import transfer_handlers
 from triplane.orchestration.bff.turns import turn_handlers
 from triplane.orchestration.embeddings import EmbeddingDeps
 from triplane.orchestration.following import FollowDeps
@@ -174,6 +182,10 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
                 *live_update_handlers(RedisAnnouncements(redis, reader), leaving),
                 *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=branches, plan_of=plan_of)),
                 *summary_handlers(history),
+                *project_handlers(PostgresProjects(database), announcer),
+                *search_handlers(PostgresSearch(database)),
+                *share_handlers(PostgresShares(database)),
+                *transfer_handlers(PostgresTransfer(database), announcer),
                 *fleet_handlers(process, fleet),
             ],
         )

@@ -1,6 +1,7 @@
 """The job worker."""
 
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import msgspec
 
@@ -8,10 +9,16 @@ from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.history import PostgresHistory
 from triplane.adapters.postgres.jobs import JobHandler
 from triplane.adapters.postgres.jobs import run_worker as run_jobs
+from triplane.adapters.postgres.purge import PostgresPurge
+from triplane.adapters.postgres.search import PostgresSearch
 from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.adapters.redis.announcements import RedisAnnouncer
+from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.main.gateways import gateway_of
 from triplane.main.parts import database_of, pipeline_of, required, told_to_stop, tracing_of
+from triplane.orchestration.background import BackgroundTasks
+from triplane.orchestration.purging import purge_for_ever
+from triplane.orchestration.searching import index_for_ever
 from triplane.orchestration.summaries import SUMMARISE, SummaryDeps, SummaryJob, summarise
 from triplane.orchestration.titles import TitleDeps, TitleJob, generate_title
 from triplane.settings import Settings
@@ -45,6 +52,11 @@ async def run_worker(settings: Settings) -> None:
             "generate_title": JobHandler(run=title, attempts=3),
             SUMMARISE: JobHandler(run=summary, attempts=3),
         }
+        purging = BackgroundTasks()
+        kept = timedelta(hours=settings.deleted_kept_h)
+        purging.start("purge", purge_for_ever(kept, PostgresPurge(database), RedisHotWindow(pipeline)))
+        purging.start("index", index_for_ever(PostgresSearch(database)))
+        stack.push_async_callback(purging.aclose, 0)
         await run_jobs(_listening_url(settings), handlers, told_to_stop())
 
 

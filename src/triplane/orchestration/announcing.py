@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from triplane.domain.announcements import Announced, Announcement, Change
-from triplane.domain.conversation import OpenedTurn, Principal
+from triplane.domain.conversation import Conversation, OpenedTurn, Principal
 from triplane.domain.events import TurnStatus
 
 
@@ -84,7 +84,28 @@ def announce_end(announcer: Announcer, who: Principal, opened: OpenedTurn, statu
 
 
 def announce_conversation(
-    announcer: Announcer, who: Principal, change: Change, conversation_id: str, title: str | None = None
+    announcer: Announcer,
+    who: Principal,
+    change: Change,
+    conversation_id: str | None,
+    title: str | None = None,
 ) -> None:
     announcement = Announcement(type=change, conversation_id=conversation_id, title=title)
     announcer.announce(who.tenant_id, who.user_id, announcement)
+
+
+def announce_marks(announcer: Announcer, who: Principal, change: Change, conversation: Conversation) -> None:
+    """A conversation as a list shows it now."""
+    announcement = Announcement(
+        type=change,
+        conversation_id=conversation.id,
+        title=conversation.title,
+        pinned=conversation.pinned,
+        archived=conversation.archived,
+        project_id=conversation.project_id,
+    )
+    announcer.announce(who.tenant_id, who.user_id, announcement)
+
+
+def announce_project(announcer: Announcer, who: Principal, change: Change, project_id: str) -> None:
+    announcer.announce(who.tenant_id, who.user_id, Announcement(type=change, project_id=project_id))

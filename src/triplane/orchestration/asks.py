@@ -110,9 +110,11 @@ def encode_counted(counted: CountedAsk) -> bytes:
     return msgspec.json.encode(msgspec.structs.replace(counted, ask=ask, card=card))
 
 
-def system_message(ask: Ask, policy: str, summary: Summary | None = None) -> list[Message]:
-    """One system message: the policy, what the caller wants for this turn, and what was cut, in short."""
-    texts = [policy, *(text_of(message.content) for message in ask.system)]
+def system_message(
+    ask: Ask, policy: str, summary: Summary | None = None, instructions: str | None = None
+) -> list[Message]:
+    """One system message: the policy, what the user always wants, what this turn wants, and what was cut."""
+    texts = [policy, instructions or "", *(text_of(message.content) for message in ask.system)]
     if summary:
         texts.append(summary_block(summary))
     return [Message(role="system", content="\n\n".join(text for text in texts if text))]

@@ -16,6 +16,7 @@ from triplane.orchestration.history_ports import HotWindow, Window
 from triplane.orchestration.limiting import Reservation
 from triplane.orchestration.metering import until_stored, usage_events
 from triplane.orchestration.ports import Completion, HeldTurn, Job, TurnResult, TurnStore
+from triplane.orchestration.prompt import Budget
 from triplane.orchestration.titles import TitleJob
 
 _log = structlog.get_logger(__name__)
@@ -24,7 +25,8 @@ _log = structlog.get_logger(__name__)
 class Attempt:
     """One owner's work on a turn, as far as it has come. No outcome: another owner is to go on.
 
-    `before` is the window that it found, `kept` what the prompt has room for; None until they are known.
+    `before` is the window that it found, `kept` what the prompt has room for, `budget` that room;
+    None until they are known.
     """
 
     def __init__(self, outcome: Outcome) -> None:
@@ -32,6 +34,7 @@ class Attempt:
         self.completion: Completion | None = None
         self.before: Window | None = None
         self.kept: Window | None = None
+        self.budget: Budget | None = None
 
     @property
     def usage(self) -> Usage:
@@ -172,7 +175,7 @@ def _jobs(accepted: AcceptedTurn, result: TurnResult, attempt: Attempt, window: 
     jobs = [_title_job(accepted)] if is_first and result.status == "complete" else []
     if window and attempt.before and attempt.kept:
         was_cut = attempt.kept is not attempt.before
-        due = summary_due(attempt.kept, window, accepted.counted.budget, was_cut=was_cut)
+        due = summary_due(attempt.kept, window, attempt.budget or accepted.counted.budget, was_cut=was_cut)
         if due:
             model = accepted.counted.card.id
             jobs.append(summary_job(accepted.ask.who, result.conversation_id, model, due))

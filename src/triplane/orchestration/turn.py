@@ -69,6 +69,7 @@ from triplane.orchestration.ports import (
 )
 from triplane.orchestration.prompt import build_prompt, require_fits
 from triplane.orchestration.titles import provisional_title
+from triplane.orchestration.turn_settings import under_settings
 
 _log = structlog.get_logger(__name__)
 
@@ -183,7 +184,9 @@ def _cancel(task: "asyncio.Task[None] | None", reason: Interruption) -> None:
 
 async def _generate(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: TurnDeps) -> "Outcome":
     """History, prompt, gateway; then the engine's events into the draft until they end."""
-    ask, counted = accepted.ask, accepted.counted
+    settings = accepted.opened.settings
+    counted = await under_settings(accepted.counted, settings, deps.gateway)
+    ask, attempt.budget = counted.ask, counted.budget
     if accepted.recovered:
         draft.recover(accepted.recovered.entries)
     attempt.before = await read_window(ask.who, accepted.opened, deps.hot_window, deps.history, deps.observer)
@@ -192,7 +195,7 @@ async def _generate(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps
     )
     if accepted.decided:
         return accepted.decided
-    system = system_message(ask, deps.system_policy, kept.summary)
+    system = system_message(ask, deps.system_policy, kept.summary, settings.instructions)
     prompt = build_prompt(system, kept.messages, counted.new)
     request = _continued(msgspec.structs.replace(ask.template, messages=prompt), draft, _shown(accepted))
     attempt.completion = await deps.gateway.complete(request)

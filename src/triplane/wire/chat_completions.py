@@ -52,11 +52,12 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class ChatCompletionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """OpenAI's body and fields of ours: `conversation_id` makes it a turn, `request_id` names it.
 
-    `parent_id` and `expected_parent` say where in the conversation; null is its beginning.
+    `parent_id` and `expected_parent` say where in the conversation; null is its beginning. Only a turn may
+    leave `model` out: its conversation's, or its user's, answers then.
     """
 
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     messages: Annotated[list[WireMessage], msgspec.Meta(min_length=1, max_length=10_000)]
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     conversation_id: str | None = None
     request_id: RequestId | None = None
     background: bool | None = None
@@ -138,6 +139,8 @@ def parse_sampling(body: ChatCompletionRequest) -> Sampling:
 
 def require_consistent(body: ChatCompletionRequest) -> None:
     """Raises InvalidRequest where fields need each other."""
+    if body.model is None and body.conversation_id is None:
+        raise InvalidRequest("The field `model` is required.", param="model")
     names = [tool.function.name for tool in body.tools or []]
     if body.tool_choice not in (None, "none", "auto") and not names:
         raise InvalidRequest("tool_choice needs tools.", param="tool_choice")
@@ -171,11 +174,15 @@ def completion_request(
     request_id: str,
     cache_salt: str,
     flow: Flow | None = None,
+    model: str | None = None,
 ) -> CompletionRequest:
-    """What the gateway is asked. Raises InvalidRequest."""
+    """What the gateway is asked; `model` is for a body that names none. Raises InvalidRequest."""
+    chosen = body.model or model
+    if chosen is None:
+        raise InvalidRequest("The field `model` is required.", param="model")
     return CompletionRequest(
         request_id=request_id,
-        model=body.model,
+        model=chosen,
         messages=messages,
         sampling=parse_sampling(body),
         tools=body.tools or None,

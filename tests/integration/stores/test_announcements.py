@@ -60,7 +60,7 @@ async def devices(redis_client: redis.asyncio.Redis, redis_pipeline: RedisPipeli
     await made.tasks.aclose(0)
 
 
-def names(announced: list[Announced]) -> list[str]:
+def names(announced: list[Announced]) -> list[str | None]:
     return [each.announcement.conversation_id for each in announced]
 
 

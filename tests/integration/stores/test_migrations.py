@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from triplane.adapters.postgres import migrations
+from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.migrations import (
     SchemaDamaged,
     SchemaNewer,
@@ -15,6 +16,10 @@ from triplane.adapters.postgres.migrations import (
     status,
 )
 from triplane.adapters.postgres.pool import Database, open_database
+from triplane.adapters.postgres.search import PostgresSearch
+from triplane.domain.conversation import Principal
+from triplane.domain.ids import new_id
+from triplane.orchestration.searching import SearchQuery
 
 
 async def test_an_empty_database_is_pending_until_it_is_migrated(empty_postgres_url: str) -> None:
@@ -96,4 +101,49 @@ async def test_a_bill_of_version_3_is_kept_line_by_line(
     )
     assert row is not None
     assert tuple(row.values()) == ("http://a", "", 1, 0, 7, 3, 2)
+    await database.close()
+
+
+async def test_conversations_of_version_5_are_found_and_listed_afterwards(
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = [each for each in known_migrations() if each.version <= 5]
+    with monkeypatch.context() as before:
+        before.setattr(migrations, "known_migrations", lambda: earlier)
+        database = await open_database(empty_postgres_url)
+        await migrate(database)
+    who = Principal(tenant_id=new_id("tenant"), user_id=new_id("user"))
+    conversation = new_id("conv")
+    await database.execute("INSERT INTO tenants (id, name) VALUES ($1, 'T')", who.tenant_id)
+    await database.execute(
+        "INSERT INTO users (tenant_id, id, name) VALUES ($1, $2, 'U')", who.tenant_id, who.user_id
+    )
+    await database.execute(
+        "INSERT INTO conversations (tenant_id, id, user_id, title, last_seq)"
+        " VALUES ($1, $2, $3, 'Old otter', 1)",
+        who.tenant_id,
+        conversation,
+        who.user_id,
+    )
+    await database.execute(
+        "INSERT INTO messages (tenant_id, id, conversation_id, seq, role, status, content_json)"
+        " VALUES ($1, $2, $3, 1, 'user', 'complete', $4::json)",
+        who.tenant_id,
+        new_id("msg"),
+        conversation,
+        '"A heron\\u0000flies"',
+    )
+
+    await migrate(database)
+
+    (listed,), _ = await PostgresConversations(database).list_page(who, None, 10)
+    assert (listed.id, listed.pinned, listed.archived, listed.project_id) == (
+        conversation,
+        False,
+        False,
+        None,
+    )
+    for word in ("otter", "heron"):
+        (found,), _ = await PostgresSearch(database).search(who, SearchQuery(text=word), None, 10)
+        assert found.conversation_id == conversation
     await database.close()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import asyncpg
+import msgspec
 
 from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.rows import (
@@ -16,6 +17,7 @@ from triplane.domain.completion import Message
 from triplane.domain.conversation import Conversation, Principal, StoredMessage
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import new_id
+from triplane.orchestration.ports import BulkAction, Marks, Place, Which
 
 
 class PostgresConversations:
@@ -25,8 +27,14 @@ class PostgresConversations:
         self._database = database
 
     async def create(
-        self, who: Principal, title: str | None, metadata: dict[str, str], items: Sequence[Message]
+        self,
+        who: Principal,
+        title: str | None,
+        metadata: dict[str, str],
+        items: Sequence[Message],
+        place: Place | None = None,
     ) -> Conversation:
+        place = place or Place()
         row = await self._database.fetchrow(
             _CREATE,
             who.tenant_id,
@@ -39,20 +47,35 @@ class PostgresConversations:
             [to_json(item.content) for item in items],
             [to_json(item.tool_calls) for item in items],
             [item.tool_call_id for item in items],
+            place.project_id,
+            place.temporary,
+            to_json(place.settings),
         )
-        return _found(row)
+        if row is None:
+            raise no_project()
+        return to_conversation(row)
 
     async def get(self, who: Principal, conversation_id: str) -> Conversation:
         return _found(await self._database.fetchrow(_GET, *_key(who, conversation_id)))
 
     async def list_page(
-        self, who: Principal, after: str | None, limit: int
+        self, who: Principal, after: str | None, limit: int, which: Which | None = None
     ) -> tuple[list[Conversation], bool]:
         """Raises NotFound if there is, and was, no conversation `after`."""
+        which = which or Which()
+        arguments = (
+            who.tenant_id,
+            who.user_id,
+            limit + 1,
+            which.archived,
+            which.pinned,
+            which.project_id is not msgspec.UNSET,
+            which.project_id or None,
+        )
         if after is None:
-            rows = await self._database.fetch(_FIRST_PAGE, who.tenant_id, who.user_id, limit + 1)
+            rows = await self._database.fetch(_FIRST_PAGE, *arguments)
         else:
-            rows = await self._database.fetch(_NEXT_PAGE, who.tenant_id, who.user_id, limit + 1, after)
+            rows = await self._database.fetch(_NEXT_PAGE, *arguments, after)
             if not rows and not await self._database.fetchval(_EXISTED, who.tenant_id, who.user_id, after):
                 raise NotFound("No such conversation.", param="after")
         return [to_conversation(row) for row in rows[:limit]], len(rows) > limit
@@ -64,11 +87,25 @@ class PostgresConversations:
         title: str | None,
         metadata: dict[str, str] | None,
         active_leaf: str | None = None,
+        marks: Marks | None = None,
     ) -> Conversation:
-        key = _key(who, conversation_id)
+        key, marks = _key(who, conversation_id), marks or Marks()
         if active_leaf:
             await self._activate(key, active_leaf)
-        return _found(await self._database.fetchrow(_UPDATE, *key, title, to_json(metadata)))
+        row = await self._database.fetchrow(
+            _UPDATE,
+            *key,
+            title,
+            to_json(metadata),
+            marks.pinned,
+            marks.archived,
+            marks.project_id is not msgspec.UNSET,
+            marks.project_id or None,
+            to_json(marks.settings),
+        )
+        if row is None and marks.project_id and await self._database.fetchval(_IS_MINE, *key):
+            raise no_project()
+        return _found(row)
 
     async def _activate(self, key: tuple[str, str, str], message_id: str) -> None:
         row = await self._database.fetchrow(_ACTIVATE, *key, message_id)
@@ -83,6 +120,26 @@ class PostgresConversations:
     async def delete(self, who: Principal, conversation_id: str) -> None:
         if not await self._database.fetchval(_DELETE, *_key(who, conversation_id)):
             raise _no_conversation()
+
+    async def restore(self, who: Principal, conversation_id: str) -> Conversation:
+        return _found(await self._database.fetchrow(_RESTORE, *_key(who, conversation_id)))
+
+    async def change_many(
+        self, who: Principal, ids: Sequence[str], action: BulkAction, project_id: str | None
+    ) -> list[Conversation]:
+        if project_id and not await self._database.fetchval(_HAS_PROJECT, *_key(who, project_id)):
+            raise no_project()
+        rows = await self._database.fetch(
+            _CHANGE_MANY, who.tenant_id, who.user_id, list(ids), action, project_id
+        )
+        return [to_conversation(row) for row in rows]
+
+    async def model_of(self, who: Principal, conversation_id: str) -> str | None:
+        row = await self._database.fetchrow(_MODEL_OF, *_key(who, conversation_id))
+        if row is None:
+            raise _no_conversation()
+        model: str | None = row["model"]
+        return model
 
     async def messages(
         self, who: Principal, conversation_id: str, after_seq: int, limit: int, *, only_active: bool = False
@@ -110,30 +167,36 @@ WITH items AS (
     SELECT * FROM unnest($6::text[], $7::text[], $8::json[], $9::json[], $10::text[])
         WITH ORDINALITY AS i (id, role, content_json, tool_calls, tool_call_id, place)
 ), conversation AS (
-    INSERT INTO conversations (tenant_id, id, user_id, title, title_source, metadata, last_seq, active_leaf)
-    VALUES ($1, $2, $3, $4, CASE WHEN $4::text IS NULL THEN NULL ELSE 'user' END, $5::jsonb,
-        cardinality($6::text[]), ($6::text[])[cardinality($6::text[])])
+    INSERT INTO conversations (tenant_id, id, user_id, title, title_source, metadata, last_seq, active_leaf,
+        project_id, temporary, settings)
+    SELECT $1, $2, $3, $4, CASE WHEN $4::text IS NULL THEN NULL ELSE 'user' END, $5::jsonb,
+        cardinality($6::text[]), ($6::text[])[cardinality($6::text[])], $11, $12, $13::jsonb
+    WHERE $11::text IS NULL
+       OR EXISTS (SELECT FROM projects WHERE tenant_id = $1 AND user_id = $3 AND id = $11)
     RETURNING {CONVERSATION_COLUMNS}
 ), written AS (
     INSERT INTO messages (tenant_id, id, conversation_id, seq, parent_id, role, status, content_json,
         tool_calls, tool_call_id)
-    SELECT $1, id, $2, place, lag(id) OVER (ORDER BY place), role, 'complete', content_json, tool_calls,
-        tool_call_id
-    FROM items
+    SELECT $1, items.id, conversation.id, place, lag(items.id) OVER (ORDER BY place), role, 'complete',
+        content_json, tool_calls, tool_call_id
+    FROM items CROSS JOIN conversation
 )
 SELECT * FROM conversation"""
 
 _GET = f"SELECT {CONVERSATION_COLUMNS} FROM conversations WHERE {_MINE}"
 
+_LISTED = """tenant_id = $1 AND user_id = $2 AND deleted_at IS NULL AND NOT temporary AND archived = $4
+    AND ($5::boolean IS NULL OR pinned = $5) AND (NOT $6 OR project_id IS NOT DISTINCT FROM $7::text)"""
+
 _FIRST_PAGE = f"""
 SELECT {CONVERSATION_COLUMNS} FROM conversations
-WHERE tenant_id = $1 AND user_id = $2 AND deleted_at IS NULL
+WHERE {_LISTED}
 ORDER BY updated_at DESC, id DESC LIMIT $3"""
 
 _NEXT_PAGE = f"""
 SELECT {CONVERSATION_COLUMNS} FROM conversations
-WHERE tenant_id = $1 AND user_id = $2 AND deleted_at IS NULL AND (updated_at, id) < (
-    SELECT updated_at, id FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND id = $4)
+WHERE {_LISTED} AND (updated_at, id) < (
+    SELECT updated_at, id FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND id = $8)
 ORDER BY updated_at DESC, id DESC LIMIT $3"""
 
 _EXISTED = "SELECT EXISTS (SELECT FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND id = $3)"
@@ -142,8 +205,35 @@ _UPDATE = f"""
 UPDATE conversations SET
     title = coalesce($4, title),
     title_source = CASE WHEN $4::text IS NULL THEN title_source ELSE 'user' END,
-    metadata = coalesce($5::jsonb, metadata)
-WHERE {_MINE} RETURNING {CONVERSATION_COLUMNS}"""
+    metadata = coalesce($5::jsonb, metadata),
+    pinned = coalesce($6, pinned),
+    archived = coalesce($7, archived),
+    project_id = CASE WHEN $8 THEN $9::text ELSE project_id END,
+    settings = coalesce($10::jsonb, settings)
+WHERE {_MINE} AND (
+    $9::text IS NULL OR EXISTS (SELECT FROM projects WHERE tenant_id = $1 AND user_id = $2 AND id = $9)
+) RETURNING {CONVERSATION_COLUMNS}"""
+
+_IS_MINE = f"SELECT EXISTS (SELECT FROM conversations WHERE {_MINE})"
+_HAS_PROJECT = "SELECT EXISTS (SELECT FROM projects WHERE tenant_id = $1 AND user_id = $2 AND id = $3)"
+
+_CHANGE_MANY = f"""
+UPDATE conversations SET
+    archived = CASE $4 WHEN 'archive' THEN true WHEN 'unarchive' THEN false ELSE archived END,
+    pinned = CASE $4 WHEN 'pin' THEN true WHEN 'unpin' THEN false ELSE pinned END,
+    project_id = CASE $4 WHEN 'move' THEN $5::text ELSE project_id END,
+    deleted_at = CASE $4 WHEN 'delete' THEN now() WHEN 'restore' THEN NULL ELSE deleted_at END
+WHERE tenant_id = $1 AND user_id = $2 AND id = ANY($3::text[]) AND (deleted_at IS NULL OR $4 = 'restore')
+RETURNING {CONVERSATION_COLUMNS}"""
+
+_RESTORE = f"""
+UPDATE conversations SET deleted_at = NULL WHERE tenant_id = $1 AND user_id = $2 AND id = $3
+RETURNING {CONVERSATION_COLUMNS}"""
+
+_MODEL_OF = """
+SELECT coalesce(c.settings ->> 'model', u.settings ->> 'default_model') AS model
+FROM conversations c JOIN users u ON u.tenant_id = c.tenant_id AND u.id = c.user_id
+WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.id = $3 AND c.deleted_at IS NULL"""
 
 # The newest message below another is a leaf: what is below is always newer.
 _ACTIVATE = f"""
@@ -221,6 +311,10 @@ def _rows(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
     if not rows:
         raise _no_conversation()
     return [] if rows[0]["id"] is None else rows
+
+
+def no_project() -> NotFound:
+    return NotFound("No such project.", param="project_id")
 
 
 def _no_conversation() -> NotFound:

@@ -6,9 +6,12 @@ import asyncpg
 import msgspec
 
 from triplane.domain.completion import Content, ToolCall
-from triplane.domain.conversation import Conversation, StoredMessage
+from triplane.domain.conversation import Conversation, ConversationSettings, StoredMessage, TurnSettings
 
-CONVERSATION_COLUMNS = "id, title, metadata, last_seq, active_leaf, created_at, updated_at"
+CONVERSATION_COLUMNS = (
+    "id, title, metadata, last_seq, active_leaf, created_at, updated_at, pinned, archived, project_id, "
+    "temporary, settings"
+)
 MESSAGE_COLUMNS = (
     "id, seq, role, content_json, status, created_at, parent_id, turn_id, tool_calls, tool_call_id, model, "
     "finish_reason, token_count"
@@ -17,6 +20,8 @@ MESSAGE_COLUMNS = (
 _content = msgspec.json.Decoder(Content)
 _tool_calls = msgspec.json.Decoder(list[ToolCall])
 _metadata = msgspec.json.Decoder(dict[str, str])
+_settings = msgspec.json.Decoder(ConversationSettings)
+_turn_settings = msgspec.json.Decoder(TurnSettings)
 _encoder = msgspec.json.Encoder()
 
 
@@ -37,6 +42,11 @@ def to_metadata(text: str) -> dict[str, str]:
     return _metadata.decode(text)
 
 
+def to_turn_settings(text: str | None) -> TurnSettings:
+    """Those of a turn; one that is older than settings has none."""
+    return _turn_settings.decode(text) if text else TurnSettings()
+
+
 def to_conversation(row: asyncpg.Record) -> Conversation:
     return Conversation(
         id=row["id"],
@@ -46,6 +56,11 @@ def to_conversation(row: asyncpg.Record) -> Conversation:
         active_leaf=row["active_leaf"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        pinned=row["pinned"],
+        archived=row["archived"],
+        project_id=row["project_id"],
+        temporary=row["temporary"],
+        settings=_settings.decode(row["settings"]),
     )
 
 

@@ -9,6 +9,7 @@ from triplane.adapters.postgres.rows import (
     to_message,
     to_metadata,
     to_tool_calls,
+    to_turn_settings,
 )
 from triplane.domain.completion import text_of
 from triplane.domain.conversation import Conversation, NewMessage, OpenedTurn, StoredMessage, TurnRecord
@@ -18,7 +19,7 @@ from triplane.orchestration.ports import NewTurn
 
 TURN_COLUMNS = """t.id AS turn_id, t.message_id, t.parent_id, t.state, t.created_at AS turn_created_at,
     m.seq AS draft_seq, c.id AS conversation_id, c.title, c.metadata, c.last_seq, c.created_at,
-    c.updated_at"""
+    c.updated_at, t.settings"""
 """What `to_opened` reads of a turn `t` with these joins."""
 
 JOINS = """JOIN messages m ON m.tenant_id = t.tenant_id AND m.id = t.message_id
@@ -91,6 +92,7 @@ def to_opened(
         created_at=row["turn_created_at"],
         created=created,
         fence=fence,
+        settings=to_turn_settings(row["settings"]),
     )
 
 

@@ -6,6 +6,8 @@ from triplane.orchestration.accounts.administration_ports import HiddenData
 _OF_CHOSEN = "WHERE tenant_id = $1 AND conversation_id = ANY($2::text[])"
 
 _DELETED = {
+    "shares": f"DELETE FROM shares {_OF_CHOSEN}",
+    "search_entries": f"DELETE FROM search_entries {_OF_CHOSEN}",
     "summaries": f"DELETE FROM summaries {_OF_CHOSEN}",
     "messages": f"DELETE FROM messages {_OF_CHOSEN}",
     "turns": f"DELETE FROM turns {_OF_CHOSEN}",
@@ -14,6 +16,7 @@ _DELETED = {
 """In this order, for some conversations `$2` of the tenant `$1`: a table comes before those it refers to."""
 
 _DELETED_AT_LAST = {
+    "projects": "DELETE FROM projects WHERE tenant_id = $1 AND user_id = $2",
     "instructions": """
         UPDATE users SET settings = settings - 'instructions'
         WHERE tenant_id = $1 AND id = $2 AND coalesce(settings ->> 'instructions', '') <> ''""",

@@ -81,7 +81,9 @@ class _Chat:
         )
         self.stream = bool(asked.stream)
         self._identity = Identity(
-            id="chatcmpl-" + request_id.removeprefix("req_"), created=int(time.time()), model=asked.model
+            id="chatcmpl-" + request_id.removeprefix("req_"),
+            created=int(time.time()),
+            model=self.request.model,
         )
         options = asked.stream_options
         self._encoder = ChunkEncoder(self._identity, options is not None and options.include_usage)

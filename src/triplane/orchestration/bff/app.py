@@ -12,6 +12,7 @@ from litestar.types import ControllerRouterHandler
 from triplane.orchestration.bff.api_docs import api_docs_handlers
 from triplane.orchestration.bff.api_keys import API_KEY_HANDLERS
 from triplane.orchestration.bff.authentication import SESSION_COOKIE, authentication_hook
+from triplane.orchestration.bff.conversation_actions import CONVERSATION_ACTION_HANDLERS
 from triplane.orchestration.bff.conversations import CONVERSATION_HANDLERS
 from triplane.orchestration.bff.deps import AppDeps
 from triplane.orchestration.bff.edge import Edge, first_segment
@@ -37,6 +38,7 @@ def create_app(deps: AppDeps, extra_handlers: Sequence[ControllerRouterHandler] 
         route_handlers=[
             *MODEL_HANDLERS,
             *CONVERSATION_HANDLERS,
+            *CONVERSATION_ACTION_HANDLERS,
             *SESSION_HANDLERS,
             *MY_SESSION_HANDLERS,
             *USER_SETTINGS_HANDLERS,

@@ -82,7 +82,7 @@ async def _stateless(
     completion = await start_completion(who, asked, deps.stateless)
     set_limits(request.scope, completion.limits)
     identity = Identity(
-        id="chatcmpl-" + asked.request_id.removeprefix("req_"), created=int(time.time()), model=body.model
+        id="chatcmpl-" + asked.request_id.removeprefix("req_"), created=int(time.time()), model=asked.model
     )
     async with AsyncExitStack() as unless_streaming:
         unless_streaming.push_async_callback(completion.aclose)
@@ -100,18 +100,32 @@ async def _turn(
     request: StrictRequest, body: ChatCompletionRequest, conversation_id: str, deps: CompletionDeps
 ) -> Response[Any]:
     flow = flow_of(request.principal, deps.plan_of, conversation_id)
-    opened = await accept_turn(_ask(request, body, conversation_id, flow), deps.turn)
+    ask = _ask(request, body, conversation_id, flow, await _model(request, body, conversation_id, deps))
+    opened, model = await accept_turn(ask, deps.turn), ask.template.model
     set_limits(request.scope, opened.limits)
-    identity = identity_of_turn(
-        opened.turn_id, conversation_id, opened.message_id, body.model, opened.created_at
-    )
-    known = just_opened(opened, body.model)
+    identity = identity_of_turn(opened.turn_id, conversation_id, opened.message_id, model, opened.created_at)
+    known = just_opened(opened, model)
     return await answer_with_turn(request, identity, Delivery.of(body), deps.follow, known)
 
 
-def _ask(request: StrictRequest, body: ChatCompletionRequest, conversation_id: str, flow: Flow) -> Ask:
+async def _model(
+    request: StrictRequest, body: ChatCompletionRequest, conversation_id: str, deps: CompletionDeps
+) -> str:
+    """The model that is asked. A body that names none costs one look at what its conversation prefers."""
     if not is_id("conv", conversation_id):
         raise NotFound("There is no such conversation.", param="conversation_id")
+    model = body.model or await deps.turn.conversations.model_of(request.principal, conversation_id)
+    if model is None:
+        raise InvalidRequest(
+            "The field `model` is required: neither the conversation nor its user has a model set.",
+            param="model",
+        )
+    return model
+
+
+def _ask(
+    request: StrictRequest, body: ChatCompletionRequest, conversation_id: str, flow: Flow, model: str
+) -> Ask:
     messages = parse_messages(body.messages)
     new = list(dropwhile(lambda message: message.role == "system", messages))
     system = messages[: len(messages) - len(new)]
@@ -134,7 +148,7 @@ def _ask(request: StrictRequest, body: ChatCompletionRequest, conversation_id: s
         conversation_id=conversation_id,
         request_id=idempotency_key(request, body.request_id) or new_id("req"),
         body_sha256=_digest(body),
-        template=_completion_request(request, body, new, flow),
+        template=_completion_request(request, body, new, flow, model),
         system=system,
         parent_id=body.parent_id,
         expected_parent=body.expected_parent,
@@ -148,8 +162,17 @@ def _digest(body: ChatCompletionRequest) -> bytes:
 
 
 def _completion_request(
-    request: StrictRequest, body: ChatCompletionRequest, messages: list[Message], flow: Flow
+    request: StrictRequest,
+    body: ChatCompletionRequest,
+    messages: list[Message],
+    flow: Flow,
+    model: str | None = None,
 ) -> CompletionRequest:
     return completion_request(
-        body, messages, request_id=request.request_id, cache_salt=request.principal.tenant_id, flow=flow
+        body,
+        messages,
+        request_id=request.request_id,
+        cache_salt=request.principal.tenant_id,
+        flow=flow,
+        model=model,
     )

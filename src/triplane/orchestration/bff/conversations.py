@@ -8,15 +8,17 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from triplane.domain.completion import Content, Message, Role, TextPart, ToolCall
-from triplane.domain.conversation import Conversation, StoredMessage
+from triplane.domain.conversation import Conversation, ConversationSettings, StoredMessage
 from triplane.domain.errors import InvalidRequest, NotFound
 from triplane.domain.events import FinishReason, TurnStatus
 from triplane.domain.ids import is_id
-from triplane.orchestration.announcing import announce_conversation
+from triplane.orchestration.announcing import announce_conversation, announce_marks
 from triplane.orchestration.bff.deps import Deps
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.pages import Deleted, Page, page_of
 from triplane.orchestration.bff.request import StrictRequest
+from triplane.orchestration.ports import Marks, Place, Which
+from triplane.wire.chat_completions import TokenLimit
 
 _LARGEST_SEQ = 2**31 - 1
 
@@ -26,6 +28,7 @@ Metadata = Annotated[
     msgspec.Meta(max_length=16),
 ]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+Instructions = Annotated[str, msgspec.Meta(max_length=8000)]
 
 
 class InputText(msgspec.Struct, frozen=True, tag="input_text", forbid_unknown_fields=True):
@@ -47,18 +50,38 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     content: Text | Annotated[list[InputText | OutputText], msgspec.Meta(min_length=1)]
 
 
+class WireSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What holds for every turn of the conversation that doesn't say otherwise."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    max_tokens: TokenLimit | None = None
+    instructions: Instructions | None = None
+
+
 class NewConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     title: Title | None = None
     metadata: Metadata | None = None
     items: Annotated[list[Item], msgspec.Meta(max_length=100)] | None = None
+    project_id: str | None = None
+    temporary: bool = False
+    settings: WireSettings | None = None
 
 
 class ConversationChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is left out stays as it is. `active_leaf`: show the branch of this message."""
+    """What is left out stays as it is. `active_leaf`: show the branch of this message.
+
+    `project_id` null takes the conversation out of its project; `settings` replace those before.
+    """
 
     title: Title | None = None
     metadata: Metadata | None = None
     active_leaf: str | None = None
+    pinned: bool | None = None
+    archived: bool | None = None
+    project_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    settings: WireSettings | None = None
 
 
 class ConversationObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +94,11 @@ class ConversationObject(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: int
     metadata: dict[str, str]
     active_leaf: str | None
+    pinned: bool
+    archived: bool
+    project_id: str | None
+    temporary: bool
+    settings: WireSettings
 
 
 class MessageObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +124,7 @@ class MessageObject(msgspec.Struct, frozen=True, kw_only=True):
     tags=["conversations"],
     summary="Begin a conversation",
     status_code=200,
-    responses=documented(400, 401, 403, 413, 415),
+    responses=documented(400, 401, 403, 404, 413, 415),
 )
 async def create_conversation(
     request: StrictRequest, deps: Deps, data: JSONBody[NewConversation | None] = None
@@ -104,30 +132,48 @@ async def create_conversation(
     new = data or NewConversation()
     messages = [Message(role=item.role, content=_content_of(item)) for item in new.items or []]
     created = await deps.conversations.create(
-        request.principal, _title(new.title), new.metadata or {}, messages
+        request.principal,
+        _title(new.title),
+        new.metadata or {},
+        messages,
+        Place(
+            project_id=require_project_id(new.project_id),
+            temporary=new.temporary,
+            settings=_settings_of(new.settings) or ConversationSettings(),
+        ),
     )
-    announce_conversation(
-        deps.announcer, request.principal, "conversation.created", created.id, created.title
-    )
-    return _present(created)
+    if not created.temporary:
+        announce_conversation(
+            deps.announcer, request.principal, "conversation.created", created.id, created.title
+        )
+    return present_conversation(created)
 
 
 @get(
     "/v1/conversations",
     tags=["conversations"],
     summary="List conversations, newest activity first",
-    responses=documented(400, 401),
+    responses=documented(400, 401, 404),
 )
 async def list_conversations(
     request: StrictRequest,
     deps: Deps,
     limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
     after: FromQuery[str | None] = None,
+    archived: FromQuery[bool] = False,
+    pinned: FromQuery[bool | None] = None,
+    project_id: FromQuery[str | None] = None,
 ) -> Page[ConversationObject]:
+    """Those that aren't archived, of all projects. `project_id=none`: of no project."""
     if after is not None and not is_id("conv", after):
         raise InvalidRequest("after: this is not the id of a conversation.", param="after")
-    found, has_more = await deps.conversations.list_page(request.principal, after, limit)
-    return page_of([_present(one) for one in found], has_more=has_more)
+    which = Which(
+        archived=archived,
+        pinned=pinned,
+        project_id=msgspec.UNSET if project_id is None else None if project_id == "none" else project_id,
+    )
+    found, has_more = await deps.conversations.list_page(request.principal, after, limit, which)
+    return page_of([present_conversation(one) for one in found], has_more=has_more)
 
 
 @get(
@@ -139,14 +185,16 @@ async def list_conversations(
 async def get_conversation(
     request: StrictRequest, deps: Deps, conversation_id: FromPath[str]
 ) -> ConversationObject:
-    return _present(await deps.conversations.get(request.principal, _known(conversation_id)))
+    return present_conversation(
+        await deps.conversations.get(request.principal, known_conversation(conversation_id))
+    )
 
 
 @route(
     "/v1/conversations/{conversation_id:str}",
     http_method=[HttpMethod.POST, HttpMethod.PATCH],
     tags=["conversations"],
-    summary="Rename a conversation, change its metadata, show another branch",
+    summary="Rename, pin, archive or move a conversation, change its settings, show another branch",
     status_code=200,
     responses=documented(400, 401, 403, 404, 413, 415),
 )
@@ -156,12 +204,20 @@ async def update_conversation(
     if data.active_leaf is not None and not is_id("msg", data.active_leaf):
         raise NotFound("The conversation has no such message.", param="active_leaf")
     changed = await deps.conversations.update(
-        request.principal, _known(conversation_id), _title(data.title), data.metadata, data.active_leaf
+        request.principal,
+        known_conversation(conversation_id),
+        _title(data.title),
+        data.metadata,
+        data.active_leaf,
+        Marks(
+            pinned=data.pinned,
+            archived=data.archived,
+            project_id=data.project_id and require_project_id(data.project_id),
+            settings=_settings_of(data.settings),
+        ),
     )
-    announce_conversation(
-        deps.announcer, request.principal, "conversation.updated", changed.id, changed.title
-    )
-    return _present(changed)
+    announce_marks(deps.announcer, request.principal, "conversation.updated", changed)
+    return present_conversation(changed)
 
 
 @delete(
@@ -172,7 +228,7 @@ async def update_conversation(
     responses=documented(401, 403, 404),
 )
 async def delete_conversation(request: StrictRequest, deps: Deps, conversation_id: FromPath[str]) -> Deleted:
-    await deps.conversations.delete(request.principal, _known(conversation_id))
+    await deps.conversations.delete(request.principal, known_conversation(conversation_id))
     announce_conversation(deps.announcer, request.principal, "conversation.deleted", conversation_id)
     return Deleted(id=conversation_id, object="conversation.deleted")
 
@@ -192,16 +248,27 @@ async def list_messages(
     path: FromQuery[Literal["active"] | None] = None,
 ) -> Page[MessageObject]:
     found, has_more = await deps.conversations.messages(
-        request.principal, _known(conversation_id), after, limit, only_active=path == "active"
+        request.principal, known_conversation(conversation_id), after, limit, only_active=path == "active"
     )
     return page_of([present_message(one) for one in found], has_more=has_more)
 
 
-def _known(conversation_id: str) -> str:
+def known_conversation(conversation_id: str) -> str:
     """What can't be an id can't exist: the store isn't asked."""
     if not is_id("conv", conversation_id):
         raise NotFound("There is no such conversation.")
     return conversation_id
+
+
+def require_project_id(project_id: str | None) -> str | None:
+    """What can't be an id can't exist. Raises NotFound."""
+    if project_id is not None and not is_id("proj", project_id):
+        raise NotFound("There is no such project.", param="project_id")
+    return project_id
+
+
+def _settings_of(settings: WireSettings | None) -> ConversationSettings | None:
+    return None if settings is None else ConversationSettings(**msgspec.structs.asdict(settings))
 
 
 def _title(title: str | None) -> str | None:
@@ -218,7 +285,7 @@ def _content_of(item: Item) -> Content:
     return [TextPart(text=part.text) for part in item.content]
 
 
-def _present(conversation: Conversation) -> ConversationObject:
+def present_conversation(conversation: Conversation) -> ConversationObject:
     return ConversationObject(
         id=conversation.id,
         title=conversation.title,
@@ -226,6 +293,11 @@ def _present(conversation: Conversation) -> ConversationObject:
         updated_at=int(conversation.updated_at.timestamp()),
         metadata=conversation.metadata,
         active_leaf=conversation.active_leaf,
+        pinned=conversation.pinned,
+        archived=conversation.archived,
+        project_id=conversation.project_id,
+        temporary=conversation.temporary,
+        settings=WireSettings(**msgspec.structs.asdict(conversation.settings)),
     )
 
 
