@@ -1,84 +1,122 @@
 /** An answer's Markdown. Loaded when the first answer is shown; each section renders again only if its text changes. */
 
-import type { Element } from "hast";
 import { createContext, memo, useContext, useMemo, useRef } from "react";
-import ReactMarkdown, { type Components } from "react-markdown";
+import ReactMarkdown, { defaultUrlTransform, type Options } from "react-markdown";
 import remarkGfm from "remark-gfm";
-import remend from "remend";
-import { createSectioner } from "../../stream/sections";
+import remarkMath from "remark-math";
+import { createSectioner, fencedIn, hasDefinitions } from "../../../stream/sections";
 import { CodeBlock } from "./CodeBlock";
+import { Diagram } from "./Diagram";
+import { markFormulas } from "./formulas";
+import { completed } from "./growing";
+import { Maths } from "./Maths";
+import { components, IsGrowing, languageOf, textIn } from "./parts";
 
-const plugins = [remarkGfm];
-const IsGrowing = createContext(false);
+const plugins: Options["remarkPlugins"] = [remarkGfm, [remarkMath, { singleDollarTextMath: false }]];
+/** Sections that are settled are compared in bundles, so that a long answer has few of them. */
+const BUNDLE = 24;
+const Name = createContext("");
 
-function textIn(node: Element["children"][number]): string {
-  if (node.type === "text") return node.value;
-  return node.type === "element" ? node.children.map(textIn).join("") : "";
-}
-
-function Pre({ node }: { node?: Element | undefined }) {
-  const isGrowing = useContext(IsGrowing);
-  const code = node?.children[0];
-  if (code?.type !== "element") return null;
-  const classes = code.properties.className;
-  const marked = Array.isArray(classes) ? classes.find((name) => String(name).startsWith("language-")) : undefined;
-  const language = String(marked ?? "").slice("language-".length);
-  return <CodeBlock code={textIn(code).replace(/\n$/, "")} language={language} isGrowing={isGrowing} />;
-}
-
-const components: Components = {
-  pre: Pre,
-  a: ({ href, children }) => (
-    <a href={href} target="_blank" rel="noopener noreferrer nofollow">
-      {children}
-    </a>
-  ),
-  // A picture from elsewhere would tell its host who reads what; it becomes a link that one may follow.
-  img: ({ src, alt }) => (
-    <a href={typeof src === "string" ? src : undefined} target="_blank" rel="noopener noreferrer nofollow">
-      {alt || "picture"}
-    </a>
-  ),
-  input: ({ checked }) => <input type="checkbox" checked={checked ?? false} disabled aria-label={checked ? "Done" : "To do"} />,
-  table: ({ children }) => (
-    <div className="table-scroll" tabIndex={0} role="group" aria-label="Table">
-      <table>{children}</table>
-    </div>
-  ),
+const all: Options["components"] = {
+  ...components,
+  pre: function Pre({ node }) {
+    const isGrowing = useContext(IsGrowing);
+    const code = node?.children[0];
+    if (code?.type !== "element") return null;
+    const language = languageOf(code);
+    if (language === "math") return <Maths tex={textIn(code)} isDisplay isGrowing={isGrowing} />;
+    return <Fence code={textIn(code).replace(/\n$/, "")} language={language} isGrowing={isGrowing} />;
+  },
+  code: function Code({ node, className, children }) {
+    const isGrowing = useContext(IsGrowing);
+    if (!node || languageOf(node) !== "math") return <code className={className}>{children}</code>;
+    return <Maths tex={textIn(node)} isDisplay={false} isGrowing={isGrowing} />;
+  },
 };
 
+function Fence({ code, language, isGrowing }: { code: string; language: string; isGrowing: boolean }) {
+  if (language === "mermaid") return <Diagram source={code} isGrowing={isGrowing} />;
+  return <CodeBlock code={code} language={language} isGrowing={isGrowing} />;
+}
+
+/** An address that names another place than this one, or a picture that carries itself. */
+const urlOf: Options["urlTransform"] = (url, key) =>
+  key === "src" && /^data:image\/(?:png|jpeg|gif|webp|avif);/i.test(url) ? url : defaultUrlTransform(url);
+
 const Section = memo(function Section({ text, isGrowing }: { text: string; isGrowing: boolean }) {
-  // A half-written `**bold` or link is shown as what it is about to be.
-  const source = isGrowing ? remend(text) : text;
+  const name = useContext(Name);
+  const fenced = fencedIn(text);
+  if (fenced) {
+    const { code, language, isClosed } = fenced;
+    return (
+      <section>
+        <Fence code={code} language={language} isGrowing={isGrowing && !isClosed} />
+      </section>
+    );
+  }
+  const source = markFormulas(text, isGrowing);
   return (
     <IsGrowing value={isGrowing}>
       <section>
-        <ReactMarkdown remarkPlugins={plugins} components={components}>
-          {source}
+        <ReactMarkdown
+          remarkPlugins={plugins}
+          // Every answer has a footnote 1.
+          remarkRehypeOptions={{ clobberPrefix: `${name}-` }}
+          components={all}
+          urlTransform={urlOf}
+        >
+          {isGrowing ? completed(source) : source}
         </ReactMarkdown>
       </section>
     </IsGrowing>
   );
 });
 
+const Bundle = memo(
+  function Bundle({ sections, from, growing }: { sections: readonly string[]; from: number; growing: number }) {
+    return sections
+      .slice(from, from + BUNDLE)
+      .map((text, index) => <Section key={from + index} text={text} isGrowing={from + index === growing} />);
+  },
+  (before, after) => {
+    if (before.growing !== after.growing && isIn(before.from, before.growing, after.growing)) return false;
+    for (let at = after.from; at < after.from + BUNDLE; at++) if (before.sections[at] !== after.sections[at]) return false;
+    return true;
+  },
+);
+
+const isIn = (from: number, ...places: number[]): boolean => places.some((at) => at >= from && at < from + BUNDLE);
+
 /** `text` only ever grows by its end; anything else starts over. */
-function useSections(text: string): readonly string[] {
+function useSections(text: string, isGrowing: boolean): readonly string[] {
   const seen = useRef({ text: "", sectioner: createSectioner() });
   return useMemo(() => {
+    // A definition may stand anywhere: what it defines is seen once the text is finished.
+    if (!isGrowing && hasDefinitions(text)) return [text];
     if (!text.startsWith(seen.current.text)) seen.current.sectioner = createSectioner();
     seen.current.text = text;
     return seen.current.sectioner.update(text);
-  }, [text]);
+  }, [text, isGrowing]);
 }
 
-export default function Markdown({ text, isGrowing }: { text: string; isGrowing: boolean }) {
-  const sections = useSections(text);
+interface MarkdownProps {
+  /** Names the answer within the page. */
+  name: string;
+  text: string;
+  isGrowing: boolean;
+}
+
+export default function Markdown({ name, text, isGrowing }: MarkdownProps) {
+  const sections = useSections(text, isGrowing);
+  const starts = Array.from({ length: Math.ceil(sections.length / BUNDLE) }, (_, bundle) => bundle * BUNDLE);
   return (
-    <div className="prose">
-      {sections.map((section, index) => (
-        // Sections never move: their place is their identity.
-        <Section key={index} text={section} isGrowing={isGrowing && index === sections.length - 1} />
-      ))}
-    </div>
+    <Name value={name}>
+      <div className="prose">
+        {starts.map((from) => (
+          // Sections never move: their place is their identity.
+          <Bundle key={from} sections={sections} from={from} growing={isGrowing ? sections.length - 1 : -1} />
+        ))}
+      </div>
+    </Name>
   );
 }

@@ -2,15 +2,18 @@
 
 import type { Root } from "hast";
 import { toJsxRuntime } from "hast-util-to-jsx-runtime";
-import { common, createLowlight } from "lowlight";
+import { createLowlight } from "lowlight";
 import type { ReactNode } from "react";
 import { Fragment, jsx, jsxs } from "react/jsx-runtime";
+import { grammarOf } from "./grammars";
 
-const lowlight = createLowlight(common);
+const lowlight = createLowlight();
 
 /** Null for a language that we don't know: the code stays plain. */
-export function highlight(code: string, language: string): ReactNode | null {
-  if (!lowlight.registered(language)) return null;
-  const tree: Root = lowlight.highlight(language, code);
+export async function highlight(code: string, language: string): Promise<ReactNode | null> {
+  const grammar = grammarOf(language);
+  if (grammar === null) return null;
+  if (!lowlight.registered(grammar.name)) lowlight.register(grammar.name, (await grammar.load()).default);
+  const tree: Root = lowlight.highlight(grammar.name, code);
   return toJsxRuntime(tree, { Fragment, jsx, jsxs });
 }
