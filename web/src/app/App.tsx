@@ -1,5 +1,6 @@
 import { MutationCache, QueryCache, QueryClient, QueryClientProvider, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
+import { useTranslation } from "react-i18next";
 import { writeDraft } from "../features/chat/drafts";
 import { LiveTurns } from "../features/chat/liveTurns";
 import { findGrowingTurn, forgetMessages, hasNewMessages, refreshMessages } from "../features/chat/messages";
@@ -69,6 +70,7 @@ export function App() {
 
 function Door({ activity }: { activity: ActivityStream }) {
   const client = useQueryClient();
+  const { t } = useTranslation();
   const { data: me, isPending, isError, refetch } = useMe();
   useActivity(activity, me === null);
   if (me) return <Shell me={me} />;
@@ -76,7 +78,7 @@ function Door({ activity }: { activity: ActivityStream }) {
   if (isPending || !isError) return <div aria-busy="true" className="h-full" />;
   return (
     <main className="mx-auto max-w-lg p-4 pt-[20vh]">
-      <Notice actions={<Button onClick={() => void refetch()}>Retry</Button>}>Triplane’s server can’t be reached.</Notice>
+      <Notice actions={<Button onClick={() => void refetch()}>{t("retry")}</Button>}>{t("unreachable")}</Notice>
     </main>
   );
 }

@@ -1,6 +1,7 @@
 /** The frame: the sidebar (a drawer on phones), the bar on top, and the chat. */
 
 import { useCallback, useEffect, useRef, useState } from "react";
+import { useTranslation } from "react-i18next";
 import { ChatPage } from "../features/chat/ChatPage";
 import { titleOf } from "../features/history/ConversationRow";
 import { useConversations } from "../features/history/conversations";
@@ -14,6 +15,7 @@ import { read, write } from "./storage";
 const KEY = "triplane.sidebar";
 
 export function Shell({ me }: { me: User }) {
+  const { t } = useTranslation();
   const route = useRoute();
   const conversationId = route.name === "conversation" ? route.id : null;
   const title = useTitle(conversationId);
@@ -37,27 +39,27 @@ export function Shell({ me }: { me: User }) {
 
   return (
     <div className="flex h-dvh overflow-hidden" data-drawer={isNarrow && isDrawn ? "open" : undefined}>
-      <a href="#composer" className="sr-only z-50 rounded-lg bg-accent px-4 py-2 text-on-accent focus:not-sr-only focus:fixed focus:top-3 focus:left-3">
-        Skip to the message box
+      <a href="#composer" className="sr-only z-50 rounded-lg bg-accent px-4 py-2 text-on-accent focus:not-sr-only focus:fixed focus:top-3 focus:start-3">
+        {t("skip")}
       </a>
       {isNarrow && isDrawn && <div className="fixed inset-0 z-30 bg-black/40" onClick={() => toggle(false)} aria-hidden="true" />}
       <aside
-        aria-label="Sidebar"
+        aria-label={t("sidebar")}
         inert={!isOpen}
-        className={`z-40 h-full shrink-0 overflow-hidden border-line transition-[width,translate] duration-200 max-md:fixed max-md:inset-y-0 max-md:left-0 max-md:w-72 max-md:shadow-float ${
-          isOpen ? "border-r md:w-68" : "max-md:-translate-x-full max-md:shadow-none md:w-0"
+        className={`z-40 h-full shrink-0 overflow-hidden border-line transition-[width,translate] duration-200 max-md:fixed max-md:inset-y-0 max-md:start-0 max-md:w-72 max-md:shadow-float ${
+          isOpen ? "border-e md:w-68" : "max-md:-translate-x-full max-md:rtl:translate-x-full max-md:shadow-none md:w-0"
         }`}
       >
         <div className="h-full w-72 md:w-68">
-          <Sidebar me={me} closeLabel="Close sidebar" onClose={() => toggle(false)} onChosen={closeDrawer} />
+          <Sidebar me={me} closeLabel={t("closeSidebar")} onClose={() => toggle(false)} onChosen={closeDrawer} />
         </div>
       </aside>
       <div className="flex min-w-0 flex-1 flex-col" inert={isNarrow && isDrawn}>
         <header className="flex h-14 shrink-0 items-center gap-1 px-2">
           {(!isOpen || isNarrow) && (
             <>
-              <IconButton ref={opener} icon="sidebar" label="Open sidebar" aria-expanded={isOpen} onClick={() => toggle(true)} />
-              <IconButton icon="compose" label="New chat" onClick={() => navigate("/")} />
+              <IconButton ref={opener} icon="sidebar" label={t("openSidebar")} aria-expanded={isOpen} onClick={() => toggle(true)} />
+              <IconButton icon="compose" label={t("newChat")} onClick={() => navigate("/")} />
             </>
           )}
           <p className="min-w-0 flex-1 truncate px-2 text-sm font-medium text-muted">{title}</p>

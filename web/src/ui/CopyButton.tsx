@@ -1,4 +1,5 @@
 import { useEffect, useState } from "react";
+import { useTranslation } from "react-i18next";
 import { Icon } from "./Icon";
 
 /** The clipboard API exists only in a secure context; a selected text field works everywhere. */
@@ -26,13 +27,14 @@ interface CopyButtonProps {
 }
 
 export function CopyButton({ label, text, className = "", withWord = false }: CopyButtonProps) {
+  const { t } = useTranslation();
   const [isCopied, setIsCopied] = useState(false);
   useEffect(() => {
     if (!isCopied) return;
     const timer = setTimeout(() => setIsCopied(false), 1600);
     return () => clearTimeout(timer);
   }, [isCopied]);
-  const name = isCopied ? "Copied" : label;
+  const name = isCopied ? t("copied") : label;
   return (
     <button
       type="button"
@@ -42,7 +44,7 @@ export function CopyButton({ label, text, className = "", withWord = false }: Co
       className={`inline-flex h-8 min-w-8 items-center justify-center gap-1.5 rounded-lg px-1.5 text-muted transition-colors hover:bg-hover hover:text-ink ${className}`}
     >
       <Icon name={isCopied ? "check" : "copy"} className="size-4.5" />
-      {withWord && <span className="pr-1 text-xs">{isCopied ? "Copied" : "Copy"}</span>}
+      {withWord && <span className="pe-1 text-xs">{t(isCopied ? "copied" : "copy")}</span>}
     </button>
   );
 }

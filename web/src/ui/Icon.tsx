@@ -25,12 +25,15 @@ const PATHS = {
 
 export type IconName = keyof typeof PATHS;
 
+/** Mirrored where one reads from right to left. */
+const POINTS_SIDEWAYS: ReadonlySet<IconName> = new Set(["back", "forth", "sidebar", "signOut"]);
+
 export function Icon({ name, className = "size-5" }: { name: IconName; className?: string }) {
   return (
     <svg
       aria-hidden="true"
       viewBox="0 0 20 20"
-      className={`shrink-0 ${className}`}
+      className={`shrink-0 ${POINTS_SIDEWAYS.has(name) ? "rtl:-scale-x-100" : ""} ${className}`}
       fill="none"
       stroke="currentColor"
       strokeWidth={name === "more" ? 2.2 : 1.5}

@@ -1,5 +1,6 @@
 import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { createPortal } from "react-dom";
+import { isRightToLeft } from "../app/i18n";
 import { IconButton } from "./Button";
 import { Icon, type IconName } from "./Icon";
 
@@ -78,7 +79,7 @@ function MenuPanel({ label, items, anchor, onClose }: MenuPanelProps) {
       role="menu"
       aria-label={label}
       onKeyDown={onKeyDown}
-      style={{ top, left: Math.max(8, Math.min(anchor.left, innerWidth - 184)) }}
+      style={{ top, left: Math.max(8, Math.min(isRightToLeft() ? anchor.right - 176 : anchor.left, innerWidth - 184)) }}
       className="fixed z-50 w-44 rounded-xl border border-line bg-raised p-1 shadow-float"
     >
       {items.map((item) => (

@@ -1,4 +1,6 @@
+import type { TFunction } from "i18next";
 import { lazy, memo, type ReactNode, Suspense, useRef } from "react";
+import { useTranslation } from "react-i18next";
 import { type Message, type MessageStatus, textOf } from "../../protocol/wire";
 import { shownText } from "../../stream/turn";
 import { IconButton } from "../../ui/Button";
@@ -23,6 +25,7 @@ interface AssistantMessageProps {
 }
 
 export const AssistantMessage = memo(function AssistantMessage(props: AssistantMessageProps) {
+  const { t } = useTranslation("chat");
   const { conversationId, message, isLast, actions, branches } = props;
   const live = useLiveTurn(message === null ? conversationId : null, (turn) => turn);
   const isGrowing = live !== null && live.phase !== "ended" && live.phase !== "refused";
@@ -37,12 +40,12 @@ export const AssistantMessage = memo(function AssistantMessage(props: AssistantM
   const onGoOn = actions && message && canGoOn ? () => actions.goOn(message) : null;
   return (
     <article className="group/answer relative" aria-busy={isGrowing}>
-      <h2 className="sr-only">Triplane said</h2>
-      <Logo className="absolute top-1 -left-10 hidden size-6 xl:block" />
-      <div ref={body} data-testid="answer">
+      <h2 className="sr-only">{t("triplaneSaid")}</h2>
+      <Logo className="absolute top-1 -start-10 hidden size-6 xl:block" />
+      <div ref={body} dir="auto" data-testid="answer">
         {isWaiting ? <WaitingDots /> : <Answer text={text} isGrowing={isGrowing} />}
       </div>
-      {live?.phase === "reconnecting" && <p role="status" className="mt-3 text-sm text-muted">Reconnecting…</p>}
+      {live?.phase === "reconnecting" && <p role="status" className="mt-3 text-sm text-muted">{t("reconnecting")}</p>}
       {!isGrowing && (
         <>
           <StatusNote status={status} finishReason={message?.finish_reason ?? null} detail={error?.message} onGoOn={onGoOn} />
@@ -87,7 +90,8 @@ interface StatusNoteProps {
 }
 
 function StatusNote({ status, finishReason, detail, onGoOn }: StatusNoteProps) {
-  const words = statusWords(status, finishReason, detail);
+  const { t } = useTranslation("chat");
+  const words = statusWords(t, status, finishReason, detail);
   if (words === null) return null;
   return (
     <p className="mt-3 flex flex-wrap items-center gap-x-3 gap-y-1 text-sm text-muted" data-testid="status">
@@ -97,24 +101,24 @@ function StatusNote({ status, finishReason, detail, onGoOn }: StatusNoteProps) {
       </span>
       {onGoOn && (
         <button type="button" onClick={onGoOn} className="inline-flex items-center gap-1 rounded-md text-accent hover:underline">
-          <Icon name="forth" className="size-4" /> Continue
+          <Icon name="forth" className="size-4" /> {t("continue")}
         </button>
       )}
     </p>
   );
 }
 
-function statusWords(status: MessageStatus, finishReason: Message["finish_reason"], detail: string | undefined): string | null {
+function statusWords(t: TFunction<"chat">, status: MessageStatus, finishReason: Message["finish_reason"], detail: string | undefined): string | null {
   switch (status) {
     case "stopped":
-      return "You stopped this answer";
+      return t("status.stopped");
     case "incomplete":
-      return "This answer was cut off";
+      return t("status.incomplete");
     case "failed":
-      return detail ?? "Something went wrong while answering";
+      return detail ?? t("status.failed");
     case "complete":
-      if (finishReason === "length") return "This answer reached its length limit";
-      return finishReason === "content_filter" ? "This answer was held back" : null;
+      if (finishReason === "length") return t("status.length");
+      return finishReason === "content_filter" ? t("status.heldBack") : null;
     case "streaming":
       return null;
   }
@@ -131,17 +135,18 @@ interface ActionsProps {
 
 /** Quiet until wanted: always there under the last answer, elsewhere on hover, on focus and on touch. */
 function Actions({ text, model, createdAt, isLast, onAgain, branches }: ActionsProps) {
+  const { t, i18n } = useTranslation("chat");
   const quiet = isLast ? "" : "opacity-0 group-hover/answer:opacity-100 group-focus-within/answer:opacity-100 pointer-coarse:opacity-100";
   const time = createdAt === undefined ? null : new Date(createdAt * 1000);
   return (
-    <div className={`mt-2 -ml-1.5 flex items-center gap-2 text-xs text-muted transition-opacity ${quiet}`}>
+    <div className={`mt-2 -ms-1.5 flex items-center gap-2 text-xs text-muted transition-opacity ${quiet}`}>
       {branches}
-      {text !== "" && <CopyButton label="Copy answer" text={() => text} />}
-      {onAgain && <IconButton icon="retry" label="Answer again" className="size-8!" onClick={onAgain} />}
+      {text !== "" && <CopyButton label={t("copyAnswer")} text={() => text} />}
+      {onAgain && <IconButton icon="retry" label={t("answerAgain")} className="size-8!" onClick={onAgain} />}
       {model && <span className="truncate">{model}</span>}
       {time && (
-        <time dateTime={time.toISOString()} title={time.toLocaleString()}>
-          {time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}
+        <time dateTime={time.toISOString()} title={time.toLocaleString(i18n.language)}>
+          {time.toLocaleTimeString(i18n.language, { hour: "2-digit", minute: "2-digit" })}
         </time>
       )}
     </div>

@@ -1,4 +1,6 @@
 import { type KeyboardEvent, useEffect, useRef } from "react";
+import { useTranslation } from "react-i18next";
+import { isRightToLeft } from "../../app/i18n";
 import { IconButton } from "../../ui/Button";
 
 export type Side = "earlier" | "later";
@@ -14,6 +16,7 @@ interface BranchesProps {
 
 /** ‹ 2/3 ›: where a message stands among its siblings, and the way to them. */
 export function Branches({ id, siblings, isDisabled, cameBy, onChoose }: BranchesProps) {
+  const { t } = useTranslation("chat");
   const group = useRef<HTMLSpanElement>(null);
   useEffect(() => {
     if (cameBy) group.current?.querySelector<HTMLButtonElement>(`[data-side=${cameBy}]`)?.focus();
@@ -26,8 +29,8 @@ export function Branches({ id, siblings, isDisabled, cameBy, onChoose }: Branche
     if (to !== undefined && !isDisabled) onChoose(to, side);
   };
   const onKeyDown = ({ key }: KeyboardEvent) => {
-    if (key === "ArrowLeft") go("earlier");
-    else if (key === "ArrowRight") go("later");
+    if (key === "ArrowLeft") go(isRightToLeft() ? "later" : "earlier");
+    else if (key === "ArrowRight") go(isRightToLeft() ? "earlier" : "later");
   };
   // Not `disabled`, which would take the focus away from whoever has walked to the end.
   const arrow = (side: Side) => ({
@@ -37,12 +40,12 @@ export function Branches({ id, siblings, isDisabled, cameBy, onChoose }: Branche
     onClick: () => go(side),
   });
   return (
-    <span ref={group} role="group" aria-label="Versions" onKeyDown={onKeyDown} className="inline-flex items-center text-xs text-muted">
-      <IconButton icon="back" label="Earlier version" {...arrow("earlier")} />
+    <span ref={group} role="group" aria-label={t("versions")} onKeyDown={onKeyDown} className="inline-flex items-center text-xs text-muted">
+      <IconButton icon="back" label={t("earlierVersion")} {...arrow("earlier")} />
       <span className="px-0.5 tabular-nums">
         {at + 1}/{siblings.length}
       </span>
-      <IconButton icon="forth" label="Later version" {...arrow("later")} />
+      <IconButton icon="forth" label={t("laterVersion")} {...arrow("later")} />
     </span>
   );
 }

@@ -1,5 +1,6 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { useTranslation } from "react-i18next";
 import { navigate, pathOf } from "../../app/router";
 import { createConversation, Problem } from "../../protocol/client";
 import { type Message, textOf } from "../../protocol/wire";
@@ -24,6 +25,7 @@ import { useStickToEnd } from "./useStickToEnd";
 
 /** One conversation, or the beginning of one. */
 export function ChatPage({ conversationId }: { conversationId: string | null }) {
+  const { t } = useTranslation(["chat", "app"]);
   const liveTurns = useLiveTurns();
   const choice = useModelChoice();
   const composer = useRef<ComposerHandle>(null);
@@ -57,7 +59,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
 
   return (
     <div className="relative flex min-h-0 flex-1 flex-col">
-      <div ref={box} tabIndex={0} role="region" aria-label="Messages" className="min-h-0 flex-1 overflow-y-auto overscroll-contain outline-offset-[-2px]">
+      <div ref={box} tabIndex={0} role="region" aria-label={t("messages")} className="min-h-0 flex-1 overflow-y-auto overscroll-contain outline-offset-[-2px]">
         <div ref={content} className="flex min-h-full flex-col">
           {conversationId === null ? (
             <EmptyState
@@ -96,7 +98,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
         >
           <ModelPicker {...choice} />
         </Composer>
-        <p className="mt-2 text-center text-xs text-faint">Answers can be wrong. Check what matters.</p>
+        <p className="mt-2 text-center text-xs text-faint">{t("mayBeWrong")}</p>
       </div>
       <Announcer conversationId={conversationId} />
     </div>
@@ -160,6 +162,7 @@ function useBeginning(): Beginning {
 
 function Transcript({ conversationId, onBegin }: { conversationId: string; onBegin: () => void }) {
   const client = useQueryClient();
+  const { t } = useTranslation(["chat", "app"]);
   const isLive = useLiveTurn(conversationId, (turn) => turn !== null);
   const { data, error, isPending, refetch } = useThread(client, conversationId, isLive);
   const actions = useActions(conversationId, onBegin);
@@ -167,7 +170,7 @@ function Transcript({ conversationId, onBegin }: { conversationId: string; onBeg
   if (data) {
     return (
       <div className="mx-auto w-full max-w-3xl px-4 pt-6 pb-10 md:px-6">
-        <h1 className="sr-only">Conversation</h1>
+        <h1 className="sr-only">{t("conversation")}</h1>
         <MessageList conversationId={conversationId} path={data} actions={actions} />
       </div>
     );
@@ -214,26 +217,28 @@ function useFollow(conversationId: string, last: Message | undefined): void {
 }
 
 function Unreadable({ problem, onRetry }: { problem: Problem; onRetry: () => void }) {
+  const { t } = useTranslation(["chat", "app"]);
   const isGone = problem.status === 404;
   return (
     <div className="mx-auto max-w-3xl px-4 pt-16 md:px-6">
       <Notice
         actions={
           <Button look="primary" onClick={isGone ? () => navigate("/") : onRetry}>
-            {isGone ? "New chat" : "Retry"}
+            {t(isGone ? "app:newChat" : "app:retry")}
           </Button>
         }
       >
-        {isGone ? "This conversation doesn’t exist, or isn’t yours." : problemWords(problem, problem.retryAfterS ?? 0)}
+        {isGone ? t("gone") : problemWords(problem, problem.retryAfterS ?? 0)}
       </Notice>
     </div>
   );
 }
 
 function Placeholder() {
+  const { t } = useTranslation();
   return (
-    <div aria-busy="true" aria-label="Loading" role="status" className="mx-auto max-w-3xl animate-arrive space-y-4 px-4 pt-6 [animation-delay:300ms] [animation-fill-mode:backwards] md:px-6">
-      <div className="ml-auto h-11 w-2/5 rounded-3xl bg-bubble" />
+    <div aria-busy="true" aria-label={t("loading")} role="status" className="mx-auto max-w-3xl animate-arrive space-y-4 px-4 pt-6 [animation-delay:300ms] [animation-fill-mode:backwards] md:px-6">
+      <div className="ms-auto h-11 w-2/5 rounded-3xl bg-bubble" />
       <div className="h-4 w-11/12 rounded bg-bubble" />
       <div className="h-4 w-4/5 rounded bg-bubble" />
       <div className="h-4 w-3/5 rounded bg-bubble" />
@@ -271,16 +276,18 @@ function Refusal({ conversationId, problem, onRetryBeginning, onGiveBack }: Refu
 }
 
 function OfflineNote() {
+  const { t } = useTranslation(["chat", "app"]);
   if (useIsOnline()) return null;
-  return <p className="pt-1 text-center text-sm text-muted">You’re offline. What you see is kept; answers go on when you’re back.</p>;
+  return <p className="pt-1 text-center text-sm text-muted">{t("offline")}</p>;
 }
 
 function JumpToEnd({ onClick }: { onClick: () => void }) {
+  const { t } = useTranslation(["chat", "app"]);
   return (
     <button
       type="button"
-      aria-label="Jump to the latest"
-      title="Jump to the latest"
+      aria-label={t("jumpToEnd")}
+      title={t("jumpToEnd")}
       onClick={onClick}
       className="absolute -top-12 left-1/2 grid size-9 -translate-x-1/2 animate-arrive place-items-center rounded-full border border-line bg-raised text-muted shadow-float hover:text-ink"
     >

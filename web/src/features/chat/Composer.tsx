@@ -1,4 +1,5 @@
 import { type FormEvent, type KeyboardEvent, type ReactNode, type Ref, useImperativeHandle, useLayoutEffect, useRef, useState } from "react";
+import { useTranslation } from "react-i18next";
 import { Icon } from "../../ui/Icon";
 import { useMedia } from "../../ui/media";
 import { readDraft, writeDraft } from "./drafts";
@@ -25,6 +26,7 @@ interface ComposerProps {
 const TALLEST_PX = 240;
 
 export function Composer({ ref, conversationId, isAnswering, isStopping, isBlocked, onSend, onStop, children }: ComposerProps) {
+  const { t } = useTranslation("chat");
   const [text, setText] = useState(() => readDraft(conversationId));
   const field = useRef<HTMLTextAreaElement>(null);
   const isTouch = useMedia("(pointer: coarse)");
@@ -66,28 +68,29 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
       className="rounded-3xl border border-line bg-raised shadow-rest transition-[border-color,box-shadow] focus-within:border-line-strong focus-within:shadow-float"
     >
       <label htmlFor="composer" className="sr-only">
-        Message
+        {t("message")}
       </label>
       <textarea
         id="composer"
         ref={field}
         rows={1}
         value={text}
-        placeholder="Ask anything"
+        placeholder={t("placeholder")}
+        dir="auto"
         autoComplete="off"
         enterKeyHint={isTouch ? "enter" : "send"}
         onChange={(event) => change(event.target.value)}
         onKeyDown={onKeyDown}
         className="block w-full resize-none bg-transparent px-5 pt-4 pb-1 leading-relaxed outline-none placeholder:text-faint"
       />
-      <div className="flex items-center justify-between gap-2 p-2.5 pl-3">
+      <div className="flex items-center justify-between gap-2 p-2.5 ps-3">
         <div className="min-w-0">{children}</div>
         {isAnswering ? (
-          <RoundButton label={isStopping ? "Stopping" : "Stop answering"} onClick={onStop} disabled={isStopping}>
+          <RoundButton label={t(isStopping ? "stopping" : "stop")} onClick={onStop} disabled={isStopping}>
             <span className="size-3.5 rounded-[4px] bg-current" />
           </RoundButton>
         ) : (
-          <RoundButton label="Send message" type="submit" disabled={!canSend}>
+          <RoundButton label={t("sendMessage")} type="submit" disabled={!canSend}>
             <Icon name="send" />
           </RoundButton>
         )}

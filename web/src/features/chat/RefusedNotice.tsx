@@ -1,4 +1,5 @@
 import { useEffect, useState } from "react";
+import { useTranslation } from "react-i18next";
 import type { Problem } from "../../protocol/client";
 import { Button } from "../../ui/Button";
 import { Notice } from "../../ui/Notice";
@@ -13,20 +14,21 @@ interface RefusedNoticeProps {
 }
 
 export function RefusedNotice({ problem, onRetry, onEdit, onCancel }: RefusedNoticeProps) {
+  const { t } = useTranslation();
   const waitS = useCountdown(problem);
   return (
     <Notice
       actions={
         <>
-          {onCancel && <Button onClick={onCancel}>Cancel</Button>}
-          {onEdit && <Button onClick={onEdit}>Edit</Button>}
+          {onCancel && <Button onClick={onCancel}>{t("cancel")}</Button>}
+          {onEdit && <Button onClick={onEdit}>{t("edit")}</Button>}
           {problem.status === 401 ? (
             <Button look="primary" onClick={() => location.reload()}>
-              Sign in
+              {t("signIn")}
             </Button>
           ) : (
             <Button look="primary" onClick={onRetry}>
-              Retry
+              {t("retry")}
             </Button>
           )}
         </>

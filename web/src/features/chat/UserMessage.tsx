@@ -1,4 +1,5 @@
 import { type KeyboardEvent, memo, type ReactNode, useState } from "react";
+import { useTranslation } from "react-i18next";
 import { Button, IconButton } from "../../ui/Button";
 import { useMedia } from "../../ui/media";
 
@@ -11,19 +12,20 @@ interface UserMessageProps {
 }
 
 export const UserMessage = memo(function UserMessage({ text, onEdit, branches, isNew = false }: UserMessageProps) {
+  const { t } = useTranslation(["chat", "app"]);
   const [isEditing, setIsEditing] = useState(false);
   if (isEditing && onEdit) return <Editor text={text} onDone={() => setIsEditing(false)} onSend={onEdit} />;
   return (
     <article className={`group/question flex flex-col items-end ${isNew ? "animate-arrive" : ""}`}>
-      <h2 className="sr-only">You said</h2>
-      <div className="max-w-[85%] rounded-3xl rounded-br-lg bg-bubble px-4 py-2.5 leading-relaxed wrap-anywhere whitespace-pre-wrap">
+      <h2 className="sr-only">{t("youSaid")}</h2>
+      <div dir="auto" className="max-w-[85%] rounded-3xl rounded-ee-lg bg-bubble px-4 py-2.5 leading-relaxed wrap-anywhere whitespace-pre-wrap">
         {text}
       </div>
       <div className="-mb-4 flex h-8 items-center">
         {onEdit && (
           <IconButton
             icon="pencil"
-            label="Edit message"
+            label={t("editMessage")}
             className="size-8! opacity-0 group-focus-within/question:opacity-100 group-hover/question:opacity-100 pointer-coarse:opacity-100"
             onClick={() => setIsEditing(true)}
           />
@@ -41,6 +43,7 @@ interface EditorProps {
 }
 
 function Editor({ text, onDone, onSend }: EditorProps) {
+  const { t } = useTranslation(["chat", "app"]);
   const [edited, setEdited] = useState(text);
   const isTouch = useMedia("(pointer: coarse)");
   const wanted = edited.trim();
@@ -67,7 +70,7 @@ function Editor({ text, onDone, onSend }: EditorProps) {
     <div className="rounded-3xl border border-line bg-bubble p-3 transition-[border-color] focus-within:border-accent">
       <textarea
         autoFocus
-        aria-label="Edit message"
+        aria-label={t("editMessage")}
         value={edited}
         rows={Math.min(10, edited.split("\n").length)}
         onFocus={(event) => event.target.setSelectionRange(text.length, text.length)}
@@ -76,9 +79,9 @@ function Editor({ text, onDone, onSend }: EditorProps) {
         className="field-sizing-content block max-h-60 w-full resize-none bg-transparent px-2 py-1 leading-relaxed outline-none"
       />
       <div className="mt-2 flex justify-end gap-2">
-        <Button onClick={onDone}>Cancel</Button>
+        <Button onClick={onDone}>{t("app:cancel")}</Button>
         <Button look="primary" onClick={send} disabled={!canSend}>
-          Send
+          {t("app:send")}
         </Button>
       </div>
     </div>

@@ -1,33 +1,33 @@
 /** Problems in words that say what happened and what to do. */
 
+import { t } from "../../app/i18n";
 import type { Problem } from "../../protocol/client";
 
 export function inSeconds(seconds: number): string {
   const whole = Math.max(1, Math.ceil(seconds));
-  if (whole < 90) return whole === 1 ? "1 second" : `${whole} seconds`;
-  return `${Math.ceil(whole / 60)} minutes`;
+  return whole < 90 ? t("chat:seconds", { count: whole }) : t("chat:minutes", { count: Math.ceil(whole / 60) });
 }
 
 /** `waitS`: the seconds that are left of the server's Retry-After. */
 export function problemWords(problem: Problem, waitS: number): string {
-  const when = waitS > 0 ? `Try again in ${inSeconds(waitS)}.` : "You can try again now.";
+  const when = waitS > 0 ? t("chat:problem.againIn", { time: inSeconds(waitS) }) : t("chat:problem.againNow");
   switch (problem.status) {
     case 0:
       return navigator.onLine
-        ? "The server can’t be reached. Your message is kept; try again in a moment."
-        : "You’re offline. Your message is kept; try again when you’re back.";
+        ? t("chat:problem.unreachable")
+        : t("chat:problem.offline");
     case 401:
-      return "Your session has ended. Sign in again to go on.";
+      return t("chat:problem.signedOut");
     case 404:
       return problem.code === "model_not_found"
-        ? "This model isn’t there any more. Pick another one."
-        : "This conversation doesn’t exist any more.";
+        ? t("chat:problem.noModel")
+        : t("chat:problem.noConversation");
     case 429:
-      return `You’ve reached your limit for now. ${when}`;
+      return t("chat:problem.limit", { when });
     case 503:
-      return `The server is busy right now. ${when}`;
+      return t("chat:problem.busy", { when });
   }
-  if (problem.code === "context_length_exceeded") return "That’s longer than this model can read. Shorten it, then try again.";
-  if (problem.status >= 500) return "Something went wrong on the server. Trying again may help.";
+  if (problem.code === "context_length_exceeded") return t("chat:problem.tooLong");
+  if (problem.status >= 500) return t("chat:problem.server");
   return problem.message;
 }

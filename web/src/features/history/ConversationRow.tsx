@@ -1,11 +1,13 @@
 import { type KeyboardEvent, memo, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { t as translate } from "../../app/i18n";
 import { navigate, pathOf } from "../../app/router";
 import type { Conversation } from "../../protocol/wire";
 import { Menu } from "../../ui/Menu";
 import { useRename } from "./conversations";
 import { isPlainClick } from "./Sidebar";
 
-export const titleOf = (conversation: Conversation | undefined): string => conversation?.title || "New chat";
+export const titleOf = (conversation: Conversation | undefined): string => conversation?.title || translate("newChat");
 
 interface ConversationRowProps {
   conversation: Conversation;
@@ -17,6 +19,7 @@ interface ConversationRowProps {
 }
 
 export const ConversationRow = memo(function ConversationRow({ conversation, isCurrent, isRunning, onChosen, onDelete }: ConversationRowProps) {
+  const { t } = useTranslation(["history", "app"]);
   const [isRenaming, setIsRenaming] = useState(false);
   const title = titleOf(conversation);
   const path = pathOf(conversation.id);
@@ -33,17 +36,17 @@ export const ConversationRow = memo(function ConversationRow({ conversation, isC
           navigate(path);
           onChosen();
         }}
-        className={`flex min-w-0 flex-1 items-center gap-2 rounded-lg py-2 pl-3 text-sm ${isCurrent ? "font-medium" : ""} ${conversation.title ? "" : "text-muted"}`}
+        className={`flex min-w-0 flex-1 items-center gap-2 rounded-lg py-2 ps-3 text-sm ${isCurrent ? "font-medium" : ""} ${conversation.title ? "" : "text-muted"}`}
       >
         <span className="min-w-0 truncate">{title}</span>
         {isRunning && <RunningMark />}
       </a>
       <Menu
-        label={`Options for ${title}`}
+        label={t("optionsFor", { title })}
         className={isCurrent ? "" : "opacity-0 group-focus-within/row:opacity-100 group-hover/row:opacity-100 aria-expanded:opacity-100 pointer-coarse:opacity-100"}
         items={[
-          { icon: "pencil", label: "Rename", onSelect: () => setIsRenaming(true) },
-          { icon: "trash", label: "Delete", onSelect: () => onDelete(conversation), isDanger: true },
+          { icon: "pencil", label: t("rename"), onSelect: () => setIsRenaming(true) },
+          { icon: "trash", label: t("app:delete"), onSelect: () => onDelete(conversation), isDanger: true },
         ]}
       />
     </li>
@@ -51,14 +54,16 @@ export const ConversationRow = memo(function ConversationRow({ conversation, isC
 });
 
 function RunningMark() {
+  const { t } = useTranslation(["history", "app"]);
   return (
-    <span role="img" aria-label="Answering" title="Answering" className="grid size-4 shrink-0 place-items-center">
+    <span role="img" aria-label={t("answering")} title={t("answering")} className="grid size-4 shrink-0 place-items-center">
       <span className="size-2 animate-dot rounded-full bg-accent" />
     </span>
   );
 }
 
 function RenameRow({ conversation, onDone }: { conversation: Conversation; onDone: () => void }) {
+  const { t } = useTranslation(["history", "app"]);
   const rename = useRename();
   const [title, setTitle] = useState(conversation.title ?? "");
 
@@ -80,7 +85,7 @@ function RenameRow({ conversation, onDone }: { conversation: Conversation; onDon
     <li>
       <input
         autoFocus
-        aria-label="Conversation title"
+        aria-label={t("conversationTitle")}
         value={title}
         maxLength={200}
         onChange={(event) => setTitle(event.target.value)}

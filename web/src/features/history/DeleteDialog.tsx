@@ -1,3 +1,4 @@
+import { Trans, useTranslation } from "react-i18next";
 import { navigate, useRoute } from "../../app/router";
 import { Problem } from "../../protocol/client";
 import type { Conversation } from "../../protocol/wire";
@@ -7,6 +8,7 @@ import { titleOf } from "./ConversationRow";
 import { useDelete } from "./conversations";
 
 export function DeleteDialog({ conversation, onClose }: { conversation: Conversation; onClose: () => void }) {
+  const { t } = useTranslation(["history", "app"]);
   const route = useRoute();
   const remove = useDelete();
   const confirm = () =>
@@ -17,19 +19,19 @@ export function DeleteDialog({ conversation, onClose }: { conversation: Conversa
       },
     });
   return (
-    <Dialog title="Delete this conversation?" onClose={onClose}>
+    <Dialog title={t("confirmDelete")} onClose={onClose}>
       <p className="mt-2 text-sm text-muted">
-        “<span className="text-ink">{titleOf(conversation)}</span>” and all its messages will be deleted. This can’t be undone.
+        <Trans t={t} i18nKey="deleteWarning" values={{ title: titleOf(conversation) }} components={{ b: <span className="text-ink" /> }} />
       </p>
       {remove.error instanceof Problem && (
         <p role="alert" className="mt-3 text-sm text-danger-ink">
-          It couldn’t be deleted: {remove.error.message}
+          {t("deleteFailed", { reason: remove.error.message })}
         </p>
       )}
       <div className="mt-5 flex justify-end gap-2">
-        <Button onClick={onClose}>Cancel</Button>
+        <Button onClick={onClose}>{t("app:cancel")}</Button>
         <Button look="danger" onClick={confirm} disabled={remove.isPending}>
-          Delete
+          {t("app:delete")}
         </Button>
       </div>
     </Dialog>

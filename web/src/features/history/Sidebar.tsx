@@ -1,4 +1,5 @@
 import { useEffect, useRef, useState } from "react";
+import { useTranslation } from "react-i18next";
 import { navigate, useRoute } from "../../app/router";
 import type { Conversation, User } from "../../protocol/wire";
 import { Button, IconButton } from "../../ui/Button";
@@ -18,6 +19,7 @@ interface SidebarProps {
 }
 
 export function Sidebar({ me, closeLabel, onClose, onChosen }: SidebarProps) {
+  const { t } = useTranslation(["history", "app"]);
   const [deleting, setDeleting] = useState<Conversation | null>(null);
   const newChat = () => {
     navigate("/");
@@ -25,7 +27,7 @@ export function Sidebar({ me, closeLabel, onClose, onChosen }: SidebarProps) {
   };
   return (
     <div className="flex h-full flex-col bg-sidebar">
-      <div className="flex h-14 items-center justify-between pr-2 pl-4">
+      <div className="flex h-14 items-center justify-between ps-4 pe-2">
         <span className="flex items-center gap-2.5 font-semibold tracking-tight">
           <Logo /> Triplane
         </span>
@@ -37,10 +39,10 @@ export function Sidebar({ me, closeLabel, onClose, onChosen }: SidebarProps) {
           onClick={(event) => isPlainClick(event) && (event.preventDefault(), newChat())}
           className="flex h-10 items-center gap-2.5 rounded-xl border border-line bg-raised px-3 text-sm font-medium shadow-rest transition-colors hover:border-line-strong"
         >
-          <Icon name="compose" className="size-5 text-accent" /> New chat
+          <Icon name="compose" className="size-5 text-accent" /> {t("app:newChat")}
         </a>
       </div>
-      <nav aria-label="Conversations" className="min-h-0 flex-1 overflow-y-auto px-2 pb-4">
+      <nav aria-label={t("title")} className="min-h-0 flex-1 overflow-y-auto px-2 pb-4">
         <History onChosen={onChosen} onDelete={setDeleting} />
       </nav>
       <AccountBar me={me} />
@@ -58,6 +60,7 @@ interface HistoryProps {
 }
 
 function History({ onChosen, onDelete }: HistoryProps) {
+  const { t } = useTranslation(["history", "app"]);
   const route = useRoute();
   const running = useRunning();
   const { data, isError, isPending, refetch, hasNextPage, fetchNextPage, isFetchingNextPage } = useConversations();
@@ -65,14 +68,14 @@ function History({ onChosen, onDelete }: HistoryProps) {
   if (isError && !data) {
     return (
       <div className="px-2 pt-2 text-sm text-muted">
-        <p>Your conversations can’t be read right now.</p>
+        <p>{t("unreadable")}</p>
         <Button className="mt-2" onClick={() => void refetch()}>
-          Retry
+          {t("app:retry")}
         </Button>
       </div>
     );
   }
-  if (data.length === 0) return <p className="px-3 pt-3 text-sm text-muted">Your conversations will be here.</p>;
+  if (data.length === 0) return <p className="px-3 pt-3 text-sm text-muted">{t("empty")}</p>;
   const current = route.name === "conversation" ? route.id : null;
   return (
     <>
@@ -100,6 +103,7 @@ function History({ onChosen, onDelete }: HistoryProps) {
 
 /** Reads on when it scrolls into sight; it is a button too, for whoever doesn't scroll. */
 function MoreOnScroll({ isReading, onMore }: { isReading: boolean; onMore: () => void }) {
+  const { t } = useTranslation(["history", "app"]);
   const ref = useRef<HTMLButtonElement>(null);
   useEffect(() => {
     const button = ref.current;
@@ -110,7 +114,7 @@ function MoreOnScroll({ isReading, onMore }: { isReading: boolean; onMore: () =>
   }, [isReading, onMore]);
   return (
     <button ref={ref} type="button" onClick={onMore} disabled={isReading} className="mt-2 h-9 w-full rounded-lg text-sm text-muted hover:bg-hover">
-      {isReading ? "Reading…" : "Show older"}
+      {t(isReading ? "reading" : "showOlder")}
     </button>
   );
 }

@@ -1,5 +1,6 @@
 /** Conversations by when they were last used, in the reader's own days. */
 
+import { t } from "../../app/i18n";
 import type { Conversation } from "../../protocol/wire";
 
 export interface Group {
@@ -13,10 +14,10 @@ function startOfDay(now: Date, daysAgo: number): number {
 
 export function groupByTime(conversations: readonly Conversation[], now: Date): Group[] {
   const groups = [
-    { label: "Today", from: startOfDay(now, 0) },
-    { label: "Yesterday", from: startOfDay(now, 1) },
-    { label: "Previous 7 days", from: startOfDay(now, 7) },
-    { label: "Older", from: Number.NEGATIVE_INFINITY },
+    { label: t("history:today"), from: startOfDay(now, 0) },
+    { label: t("history:yesterday"), from: startOfDay(now, 1) },
+    { label: t("history:week"), from: startOfDay(now, 7) },
+    { label: t("history:older"), from: Number.NEGATIVE_INFINITY },
   ].map((group) => ({ ...group, conversations: [] as Conversation[] }));
   for (const conversation of conversations) {
     groups.find((group) => conversation.updated_at >= group.from)?.conversations.push(conversation);

@@ -1,3 +1,4 @@
+import { Trans, useTranslation } from "react-i18next";
 import { Button } from "../../ui/Button";
 import { CopyButton } from "../../ui/CopyButton";
 import { Logo } from "../../ui/Icon";
@@ -5,26 +6,27 @@ import { Logo } from "../../ui/Icon";
 const COMMAND = ".venv/bin/triplane sign-in-link";
 
 export function SignedOut({ onLookAgain }: { onLookAgain: () => void }) {
+  const { t } = useTranslation();
   return (
     <main className="grid h-full place-items-center overflow-y-auto p-4">
       <div className="w-full max-w-md animate-arrive">
         <Logo className="size-12" />
-        <h1 className="mt-6 text-2xl font-semibold tracking-tight">Welcome to Triplane</h1>
-        <p className="mt-2 text-muted">You sign in with a one-time link; there is no password.</p>
+        <h1 className="mt-6 text-2xl font-semibold tracking-tight">{t("signedOut.welcome")}</h1>
+        <p className="mt-2 text-muted">{t("signedOut.how")}</p>
         <ol className="mt-8 space-y-6">
           <Step number={1}>
-            Open the link that <code className="font-mono text-sm">triplane serve</code> printed when it started.
+            <Trans t={t} i18nKey="signedOut.open" components={{ code: <code dir="ltr" className="font-mono text-sm" /> }} />
           </Step>
           <Step number={2}>
-            Used or gone? On the machine that serves this page, ask for another:
-            <span className="mt-2.5 flex items-center justify-between gap-2 rounded-xl border border-line bg-code py-1.5 pr-1.5 pl-3.5">
+            {t("signedOut.another")}
+            <span dir="ltr" className="mt-2.5 flex items-center justify-between gap-2 rounded-xl border border-line bg-code py-1.5 ps-3.5 pe-1.5">
               <code className="overflow-x-auto font-mono text-[0.84rem] whitespace-nowrap">{COMMAND}</code>
-              <CopyButton label="Copy command" text={() => COMMAND} />
+              <CopyButton label={t("signedOut.copyCommand")} text={() => COMMAND} />
             </span>
           </Step>
         </ol>
         <Button className="mt-8" onClick={onLookAgain}>
-          I’ve opened the link
+          {t("signedOut.lookAgain")}
         </Button>
       </div>
     </main>
