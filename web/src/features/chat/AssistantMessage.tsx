@@ -10,9 +10,9 @@ import type { MessageActions } from "./MessageList";
 import { useFailure } from "./useFailure";
 import { useLiveTurn } from "./useLiveTurn";
 
-const Markdown = lazy(() => import("./Markdown"));
+const Markdown = lazy(() => import("./markdown/Markdown"));
 /** Fetched while the answer is still being thought of, so that the first words needn't wait for it. */
-export const warmUpMarkdown = (): unknown => import("./Markdown").catch(() => undefined);
+export const warmUpMarkdown = (): unknown => import("./markdown/Markdown").catch(() => undefined);
 
 interface AssistantMessageProps {
   conversationId: string;

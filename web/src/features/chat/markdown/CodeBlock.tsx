@@ -20,9 +20,9 @@ export function CodeBlock({ code, language, isGrowing, children }: CodeBlockProp
   const { t } = useTranslation("chat");
   const coloured = useHighlight(code, language, isGrowing);
   const [isWrapped, setIsWrapped] = useState(false);
-  const name = languageName(language) ?? t("plainText");
+  const name = languageName(language) ?? t("text");
   return (
-    <figure className="overflow-hidden rounded-xl border border-line bg-code">
+    <figure dir="ltr" className="overflow-hidden rounded-xl border border-line bg-code">
       <figcaption className="flex h-9 items-center gap-1 border-b border-line pr-1 pl-4 text-xs text-muted">
         <span className="min-w-0 flex-1 truncate">{name}</span>
         {children}
@@ -36,7 +36,7 @@ export function CodeBlock({ code, language, isGrowing, children }: CodeBlockProp
         </button>
         <CopyButton label={t("copyCode")} text={() => code} withWord className="h-7!" />
       </figcaption>
-      <pre tabIndex={0} role="group" aria-label={t("codeIn", { language: name })} className="m-0! overflow-x-auto px-4 py-3.5 text-[0.84rem]/[1.6]" dir="ltr">
+      <pre tabIndex={0} role="group" aria-label={t("codeIn", { language: name })} className="m-0! overflow-x-auto px-4 py-3.5 text-[0.84rem]/[1.6]">
         <code className={`font-mono ${isWrapped ? "wrap-anywhere whitespace-pre-wrap" : "whitespace-pre"}`}>
           {coloured ?? (isGrowing ? <Pieces code={code} /> : code)}
         </code>

@@ -3,6 +3,7 @@
 import type { Element, ElementContent } from "hast";
 import { createContext } from "react";
 import type { Components } from "react-markdown";
+import { t } from "../../../app/i18n";
 import { Picture } from "./Picture";
 import { Table } from "./Table";
 
@@ -32,6 +33,6 @@ export const components: Components = {
     );
   },
   img: ({ src, alt }) => <Picture src={typeof src === "string" ? src : ""} alt={alt ?? ""} />,
-  input: ({ checked }) => <input type="checkbox" checked={checked ?? false} disabled aria-label={checked ? "Done" : "To do"} />,
+  input: ({ checked }) => <input type="checkbox" checked={checked ?? false} disabled aria-label={t(checked ? "chat:taskDone" : "chat:taskToDo")} />,
   table: ({ children }) => <Table>{children}</Table>,
 };
