@@ -1,9 +1,11 @@
-import { memo, useState } from "react";
+import { memo, type RefObject, useState } from "react";
+import { useTranslation } from "react-i18next";
 import { type Message, textOf } from "../../protocol/wire";
 import { AssistantMessage } from "./AssistantMessage";
 import { Branches, type Side } from "./Branches";
 import { type Placed, pathUpTo } from "./thread";
 import { UserMessage } from "./UserMessage";
+import { useTail } from "./useTail";
 import { useLiveTurn, useLiveTurns } from "./useLiveTurn";
 
 /** This many at the end are always laid out; what lies above is, when it comes near the screen. */
@@ -12,7 +14,8 @@ const ALWAYS_LAID_OUT = 8;
 /** What one can do with a message that is there. */
 export interface MessageActions {
   goOn(answer: Message): void;
-  answerAgain(answer: Message): void;
+  /** By another model, if one is named. */
+  answerAgain(answer: Message, model?: string): void;
   edit(question: Message, text: string): void;
   choose(messageId: string): void;
 }
@@ -20,10 +23,15 @@ export interface MessageActions {
 interface MessageListProps {
   conversationId: string;
   path: readonly Placed[];
+  /** Reads what comes before the path's first message; null when that is the first one. */
+  onOlder: (() => Promise<void>) | null;
+  /** What scrolls. */
+  box: RefObject<HTMLDivElement | null>;
   actions: MessageActions;
 }
 
-export const MessageList = memo(function MessageList({ conversationId, path, actions }: MessageListProps) {
+export const MessageList = memo(function MessageList({ conversationId, path, onOlder, box, actions }: MessageListProps) {
+  const { t } = useTranslation("chat");
   const liveTurns = useLiveTurns();
   const [chosen, setChosen] = useState<{ id: string; side: Side } | null>(null);
   const choose = (id: string, side: Side) => {
@@ -40,9 +48,16 @@ export const MessageList = memo(function MessageList({ conversationId, path, act
   );
   const isLive = liveKey !== null;
   const shown = liveParentId === undefined ? path : pathUpTo(path, liveParentId);
-  const stored = shown.filter(({ message }) => !isInLive(message, liveTurnId, liveUserText));
+  const all = shown.filter(({ message }) => !isInLive(message, liveTurnId, liveUserText));
+  const { from, top, isMore } = useTail(all, onOlder, box);
+  const stored = all.slice(from);
   return (
     <div className="flex flex-col gap-8">
+      {isMore && (
+        <div ref={top} role="status" className="grid h-8 place-items-center text-sm text-muted">
+          {t("older")}
+        </div>
+      )}
       {stored.map(({ message, siblings }, index) => {
         const cameBy = chosen?.id === message.id ? chosen.side : null;
         const branches = <Branches id={message.id} siblings={siblings} isDisabled={isLive} cameBy={cameBy} onChoose={choose} />;
