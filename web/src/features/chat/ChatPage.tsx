@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
+import type { ConversationSettings } from "../../protocol/chat";
 import { Icon } from "../../ui/Icon";
 import { useIsOnline } from "../../ui/media";
 import { Announcer } from "./Announcer";
@@ -15,7 +16,7 @@ import { QueueList } from "./QueueList";
 import { enqueue, nextQueued } from "./queue";
 import { Refusal } from "./Refusal";
 import { Transcript } from "./Transcript";
-import { useBeginning } from "./useBeginning";
+import { type Beginnings, useBeginning } from "./useBeginning";
 import { useEscape } from "./useEscape";
 import { useLiveTurn, useLiveTurns } from "./useLiveTurn";
 import { useStickToEnd } from "./useStickToEnd";
@@ -39,7 +40,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
     (text: string) => {
       warmUpMarkdown();
       jumpToEnd();
-      if (conversationId === null) void beginning.begin(text, { settings: held.settings, temporary: wantsTemporary });
+      if (conversationId === null) void beginning.begin(text, beginningsOf(held.settings, wantsTemporary));
       else liveTurns.send(conversationId, text);
     },
     [liveTurns, conversationId, beginning.begin, jumpToEnd, held.settings, wantsTemporary],
@@ -117,6 +118,12 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
     </div>
   );
 }
+
+/** Only what isn't as usual. */
+const beginningsOf = (settings: ConversationSettings, temporary: boolean): Beginnings => ({
+  ...(Object.keys(settings).length > 0 && { settings }),
+  ...(temporary && { temporary }),
+});
 
 function ConnectionNote({ isLost }: { isLost: boolean }) {
   const { t } = useTranslation("chat");

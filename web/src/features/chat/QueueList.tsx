@@ -21,7 +21,7 @@ export function QueueList({ conversationId, isWaiting, onSendNext, onEdit }: Que
   return (
     <section aria-label={t("queue.title")} className="mb-2 rounded-2xl border border-line bg-raised/70 p-1.5 text-sm">
       <div className="flex min-h-8 items-center gap-2 ps-2.5 pe-1 text-xs text-muted">
-        <span className="flex-1">{t(isWaiting ? "queue.waits" : "queue.next", { count: queue.length })}</span>
+        <span className="flex-1">{t(isWaiting ? "queue.waits" : "queue.next")}</span>
         {isWaiting && (
           <Button look="primary" className="h-7! px-2.5! text-xs!" onClick={onSendNext}>
             {t("queue.send")}

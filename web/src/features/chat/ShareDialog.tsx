@@ -59,7 +59,7 @@ function Link({ link, onRevoke }: { link: Share; onRevoke: () => void }) {
         {url ? (
           <input readOnly value={url} aria-label={t("share.link")} onFocus={({ target }) => target.select()} className="block w-full truncate bg-transparent text-sm" />
         ) : null}
-        <p className="text-xs text-muted">{t("share.made", { count: link.messages, when: made })}</p>
+        <p className="text-xs text-muted">{t("share.made", { messages: link.messages, when: made })}</p>
       </div>
       {url && <CopyButton label={t("share.copy")} text={() => url} />}
       <IconButton icon="trash" label={t("share.revoke")} className="size-8!" onClick={onRevoke} />

@@ -36,8 +36,8 @@ export function Diagram({ source, isGrowing }: { source: string; isGrowing: bool
         </button>
         <CopyButton label={t("diagram.copy")} text={() => source} withWord className="h-7!" />
       </figcaption>
-      <div className="overflow-x-auto p-4">
-        <img src={address} alt={t("diagram.alt", { kind: source.trim().split(/\s/)[0] })} className="mx-auto h-auto max-w-full" />
+      <div className="overflow-x-auto p-4" tabIndex={0} role="group" aria-label={t("diagram.name")}>
+        <img src={address} alt={t("diagram.alt", { kind: source.trim().split(/\s/)[0] })} className="mx-auto h-auto max-w-none md:max-w-full" />
       </div>
     </figure>
   );
