@@ -180,6 +180,58 @@ def test_the_conversation_at_the_prompt_is_in_the_store(served: ServeProcess) ->
     assert messages[1]["status"] == "complete"
 
 
+def test_an_answer_is_given_again_and_both_branches_are_there(served: ServeProcess) -> None:
+    with terminal(served, *SHORT) as (screen, process):
+        screen.wait_for("> ")
+        screen.type("Name a colour.\n")
+        screen.wait_for(r"\r\n> ")
+        screen.type("/again\n")
+        screen.wait_for(r"\r\n> ")
+        screen.type("/branches\n")
+        listed = screen.wait_for(r"\* +2 .*\r\n> ")
+        screen.type("/branch 1\n")
+        screen.wait_for(r"\r\n> ")
+        screen.type("/edit Name a planet.\n")
+        screen.wait_for(r"\r\n> ")
+        screen.type("/quit\n")
+        assert process.wait(10) == 0
+
+    assert re.search(r"^ +1 ", listed, re.MULTILINE)
+
+
+def test_a_conversation_is_resumed_where_it_was_left(served: ServeProcess) -> None:
+    with terminal(served, *SHORT) as (screen, process):
+        screen.wait_for("> ")
+        screen.type("The code word is pelican.\n")
+        screen.wait_for(r"\r\n> ")
+        screen.type("/quit\n")
+        assert process.wait(10) == 0
+
+    with terminal(served, *SHORT, "--resume") as (screen, process):
+        resumed = screen.wait_for("Type a message")
+        screen.type("/list\n")
+        listed = screen.wait_for(r"  1  .*\r\n(.*\r\n)*> ")
+        screen.type("/open 1\n")
+        opened = screen.wait_for("pelican")
+        screen.type("/quit\n")
+        assert process.wait(10) == 0
+
+    assert "> The code word is pelican." in resumed
+    assert re.search(r"1  \d{4}-\d\d-\d\d", listed)
+    assert opened
+
+
+def test_a_script_gets_one_line_of_json(served: ServeProcess) -> None:
+    asked = run_triplane(served.data_dir, "chat", "--json", "Say hello.", *SHORT)
+
+    assert asked.returncode == 0, asked.stderr
+    told = json.loads(asked.stdout)
+    assert told["answer"]
+    assert told["finish_reason"] in ("stop", "length")
+    assert told["usage"]["completion_tokens"] > 0
+    assert told["model"] == "smollm2"
+
+
 def test_without_a_server_it_says_what_to_do() -> None:
     with data_folder() as empty:
         asked = run_triplane(empty, "chat", "Hello?")

@@ -178,11 +178,30 @@ def chat(
     key: Annotated[str | None, typer.Option(envvar="TRIPLANE_API_KEY", help="An API key.")] = None,
     model: Annotated[str | None, typer.Option(help="The model; the server's first by default.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer, in tokens.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", "-r", help="Go on with the latest conversation.")
+    ] = False,
+    conversation: Annotated[str | None, typer.Option(help="Go on with this one, by its id.")] = None,
+    search: Annotated[str | None, typer.Option(help="Find words in your conversations.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON, for scripts.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Don't render Markdown.")] = False,
 ) -> None:
     """Ask one question, or chat at a prompt."""
     from triplane.cli.chat import ChatOptions, chat
 
-    chat(read_settings(), ChatOptions(question, url, key, model, max_tokens))
+    options = ChatOptions(
+        words=question,
+        url=url,
+        key=key,
+        model=model,
+        max_tokens=max_tokens,
+        conversation=conversation,
+        resume=resume,
+        search=search,
+        as_json=as_json,
+        plain=plain,
+    )
+    chat(read_settings(), options)
 
 
 @app.command()

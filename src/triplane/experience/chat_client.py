@@ -1,75 +1,55 @@
-"""A client of Triplane's HTTP API for the terminal: one conversation, its answers as they stream.
+"""A conversation from the terminal: its answers as they stream, its branches, and the way to earlier ones.
 
-It speaks to the server like any other client, by address and key. A connection that breaks in the middle of
-an answer is taken up again from the last event seen.
+It speaks to the server like any other client. A connection that breaks in the middle of an answer is taken up
+again from the last event seen; a question that may or may not have arrived is asked again under the same
+request id, which is one turn however often it comes.
 """
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
-from triplane.domain.errors import DependencyFailed, TriplaneError, error_from_code
+from triplane.domain.errors import DependencyFailed, InvalidRequest
+from triplane.experience.api_client import ApiClient, error_of
+from triplane.experience.chat_objects import (
+    Chunk,
+    ConversationLine,
+    ConversationPage,
+    Hit,
+    HitPage,
+    Message,
+    MessagePage,
+    Named,
+    Names,
+    Outcome,
+)
 
-_CONNECT_TIMEOUT_S = 5.0
-_SILENCE_TIMEOUT_S = 120.0
 _RECONNECTS = 3
-_MAX_EVENT_BYTES = 4 * 2**20
 
 
-class _Error(msgspec.Struct):
-    message: str = "The server answered with an error that it doesn't explain."
-    code: str | None = None
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta = msgspec.field(default_factory=_Delta)
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
-    turn_id: str | None = None
-    error: _Error | None = None
-
-
-class _Body(msgspec.Struct):
-    """The fields of any answer that isn't a stream: a made object, a list, an error."""
-
-    id: str | None = None
-    data: list[dict[str, Any]] = []
-    error: _Error | None = None
-
-
-class Event(msgspec.Struct, frozen=True):
-    """One server-sent event: its `id:`, if it has one, and its data."""
-
-    id: str | None
-    data: bytes
-
-
-@dataclass
 class ChatClient:
     """Talks to the server at `url` with `key`. Close it with `async with`.
 
     `conversation_id` None asks without a conversation: nothing is stored, and hanging up stops the answer.
     """
 
-    url: str
-    key: str
-    model: str | None = None
-    max_tokens: int | None = None
-    conversation_id: str | None = None
-
-    def __post_init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        conversation_id: str | None = None,
+    ) -> None:
+        self.model = model
+        self.max_tokens = max_tokens
+        self.conversation_id = conversation_id
+        self.outcome = Outcome()
+        self._api = ApiClient(url, key)
         self._turn_id: str | None = None
         self._seen: str | None = None
 
@@ -77,39 +57,120 @@ class ChatClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._api.__aexit__()
+
+    # Conversations
 
     async def begin_conversation(self) -> None:
         """From now on, ask in a new conversation."""
-        body = await self._call("POST", "/v1/conversations", {})
-        self.conversation_id = body.id
+        self.conversation_id = (await self._api.call("POST", "/v1/conversations", Named, {})).id
+        self._turn_id = None
+
+    async def open_conversation(self, conversation_id: str) -> list[Message]:
+        """From now on, ask in this one. Returns its active path. Raises NotFound."""
+        path = await self._messages(conversation_id, active=True)
+        self.conversation_id = conversation_id
+        self._turn_id = path[-1].turn_id if path else None
+        return path
+
+    async def recent(self, limit: int) -> list[ConversationLine]:
+        """The conversations, newest activity first."""
+        return (await self._api.call("GET", f"/v1/conversations?limit={limit}", ConversationPage)).data
+
+    async def search(self, words: str, limit: int) -> list[Hit]:
+        """Where these words stand, in titles and messages."""
+        return (
+            await self._api.call("GET", f"/v1/search?q={quote(words, safe='')}&limit={limit}", HitPage)
+        ).data
+
+    async def models(self) -> list[str]:
+        return [model.id for model in (await self._api.call("GET", "/v1/models", Names)).data]
+
+    # Answers
 
     async def answer(self, text: str) -> AsyncGenerator[str, None]:
         """The pieces of the answer as they come. Raises TriplaneError."""
-        self._turn_id, self._seen = None, None
-        question: dict[str, Any] = {
-            "model": await self._model(),
-            "messages": [{"role": "user", "content": text}],
-            "stream": True,
-            "max_completion_tokens": self.max_tokens,
-            "conversation_id": self.conversation_id,
-        }
-        question = {name: value for name, value in question.items() if value is not None}
-        async for piece in self._pieces("POST", "/v1/chat/completions", question):
+        async for piece in self._ask(text, {}):
+            yield piece
+
+    async def edit(self, text: str) -> AsyncGenerator[str, None]:
+        """Put another question in the place of the last one: a branch beside it. Raises TriplaneError."""
+        path = await self._messages(self._conversation(), active=True)
+        asked = next((message for message in reversed(path) if message.role == "user"), None)
+        if asked is None:
+            raise InvalidRequest("There is no question yet that could be edited.")
+        async for piece in self._ask(text, {"parent_id": asked.parent_id}):
+            yield piece
+
+    async def answer_again(self) -> AsyncGenerator[str, None]:
+        """Another answer to the last question, beside the one that there is. Raises TriplaneError."""
+        path = f"/v1/turns/{self._last_turn()}/regenerate"
+        body = {"model": self.model, "max_tokens": self.max_tokens}
+        async for piece in self._stream(
+            path, {name: value for name, value in body.items() if value is not None}
+        ):
+            yield piece
+
+    async def go_on(self) -> AsyncGenerator[str, None]:
+        """The rest of an answer that was cut off. Raises TriplaneError."""
+        async for piece in self._stream(f"/v1/turns/{self._last_turn()}/continue", {}):
+            yield piece
+
+    async def follow(self) -> AsyncGenerator[str, None]:
+        """The answer that is being written in this conversation, from its beginning. Raises TriplaneError."""
+        self._seen = None
+        async for piece in self._pieces("GET", f"/v1/turns/{self._last_turn()}/events?after=0", None):
             yield piece
 
     async def stop_answer(self) -> None:
         """Stop the answer that runs; the server keeps what it has shown."""
-        if self._turn_id is not None:
-            await self._call("POST", f"/v1/turns/{self._turn_id}/stop", {})
+        if self._turn_id is not None and self.conversation_id is not None:
+            await self._api.call("POST", f"/v1/turns/{self._turn_id}/stop", Named, {})
 
-    async def _pieces(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[str]:
+    # Branches
+
+    async def branches(self) -> tuple[list[Message], int]:
+        """The answers to the last question, oldest first, and which of them is shown."""
+        everything = await self._messages(self._conversation(), active=False)
+        path = await self._messages(self._conversation(), active=True)
+        if not path:
+            return [], 0
+        beside = [message for message in everything if message.parent_id == path[-1].parent_id]
+        return beside, next((at for at, message in enumerate(beside) if message.id == path[-1].id), 0)
+
+    async def choose(self, message: Message) -> None:
+        """Show the branch of this message; what is asked next goes on from there."""
+        await self._api.call(
+            "POST", f"/v1/conversations/{self._conversation()}", Named, {"active_leaf": message.id}
+        )
+        self._turn_id = message.turn_id
+
+    # How it is done
+
+    async def _ask(self, text: str, placed: dict[str, str | None]) -> AsyncGenerator[str, None]:
+        question: dict[str, Any] = {
+            "model": await self._model(),
+            "messages": [{"role": "user", "content": text}],
+            "max_completion_tokens": self.max_tokens,
+            "conversation_id": self.conversation_id,
+        }
+        question = {name: value for name, value in question.items() if value is not None}
+        async for piece in self._stream("/v1/chat/completions", question | placed):
+            yield piece
+
+    async def _stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[str, None]:
+        self._turn_id, self._seen = None, None
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        async for piece in self._pieces("POST", path, body):
+            yield piece
+
+    async def _pieces(self, method: str, path: str, body: object) -> AsyncIterator[str]:
+        headers = {"idempotency-key": uuid.uuid4().hex} if method == "POST" else {}
+        self.outcome = Outcome(self.conversation_id)
         tries = 0
         while True:
             try:
-                async for chunk in self._chunks(method, path, body):
+                async for chunk in self._chunks(method, path, body, headers):
                     tries = 0
                     for choice in chunk.choices:
                         if choice.delta.content:
@@ -117,94 +178,61 @@ class ChatClient:
                 return
             except (aiohttp.ClientError, TimeoutError) as error:
                 tries += 1
-                if self._turn_id is None or tries > _RECONNECTS:
+                if self.conversation_id is None or tries > _RECONNECTS:
                     raise DependencyFailed("The connection to the server broke off.") from error
-            method, body = "GET", None
-            path = f"/v1/turns/{self._turn_id}/events?after={self._seen or 0}"
+            if self._turn_id is not None:
+                method, body, headers = "GET", None, {}
+                path = f"/v1/turns/{self._turn_id}/events?after={self._seen or 0}"
 
-    async def _chunks(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[_Chunk]:
-        headers = {"idempotency-key": uuid.uuid4().hex} if body is not None else {}
-        async with await self._request(method, path, body, headers) as response:
-            await require_success(response)
-            async for event in read_events(response.content.iter_any()):
-                if event.data == b"[DONE]":
-                    return
-                self._seen = event.id or self._seen
-                chunk = msgspec.json.decode(event.data, type=_Chunk)
-                self._turn_id = chunk.turn_id or self._turn_id
-                if chunk.error is not None:
-                    raise _error(chunk.error)
-                yield chunk
+    async def _chunks(
+        self, method: str, path: str, body: object, headers: dict[str, str]
+    ) -> AsyncIterator[Chunk]:
+        async for event in self._api.events(method, path, body, headers):
+            if event.data == b"[DONE]":
+                return
+            self._seen = event.id or self._seen
+            chunk = msgspec.json.decode(event.data, type=Chunk)
+            self._note(chunk)
+            if chunk.error is not None:
+                raise error_of(chunk.error)
+            yield chunk
         raise aiohttp.ClientPayloadError("The stream ended before its last event.")
+
+    def _note(self, chunk: Chunk) -> None:
+        self._turn_id = chunk.turn_id or self._turn_id
+        outcome = self.outcome
+        outcome.turn_id = self._turn_id
+        outcome.model = chunk.model or outcome.model
+        outcome.usage = chunk.usage or outcome.usage
+        for choice in chunk.choices:
+            outcome.finish_reason = choice.finish_reason or outcome.finish_reason
+
+    async def _messages(self, conversation_id: str, *, active: bool) -> list[Message]:
+        found: list[Message] = []
+        path = f"/v1/conversations/{quote(conversation_id, safe='')}/messages?limit=100"
+        path += "&path=active" if active else ""
+        page = await self._api.call("GET", path, MessagePage)
+        found += page.data
+        while page.has_more and page.data:
+            page = await self._api.call("GET", f"{path}&after={page.data[-1].seq}", MessagePage)
+            found += page.data
+        return found
 
     async def _model(self) -> str:
         """The model that was chosen, else the server's first."""
         if self.model is None:
-            models = (await self._call("GET", "/v1/models", None)).data
+            models = await self.models()
             if not models:
                 raise DependencyFailed("The server has no model.")
-            self.model = str(models[0]["id"])
+            self.model = models[0]
         return self.model
 
-    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> _Body:
-        async with await self._request(method, path, body, {}) as response:
-            await require_success(response)
-            return msgspec.json.decode(await response.read(), type=_Body)
+    def _conversation(self) -> str:
+        if self.conversation_id is None:
+            raise InvalidRequest("There is no conversation: nothing is kept of single questions.")
+        return self.conversation_id
 
-    async def _request(
-        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        if self._session is None:
-            timeout = aiohttp.ClientTimeout(
-                total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_SILENCE_TIMEOUT_S
-            )
-            self._session = aiohttp.ClientSession(
-                timeout=timeout, headers={"authorization": f"Bearer {self.key}"}
-            )
-        try:
-            return await self._session.request(
-                method, self.url.rstrip("/") + path, json=body, headers=dict(headers)
-            )
-        except aiohttp.ClientConnectorError as error:
-            raise DependencyFailed(
-                f"No server answers at {self.url}. Start one with `triplane serve`, or give --url."
-            ) from error
-        except aiohttp.InvalidURL as error:
-            raise DependencyFailed(f"{self.url} is no address: write http://HOST:PORT.") from error
-
-
-async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Event]:
-    """The server-sent events of a body. Comments (heartbeats) are skipped.
-
-    Raises DependencyFailed for an event that is too large to be one of ours.
-    """
-    rest = b""
-    event_id: str | None = None
-    data: list[bytes] = []
-    async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > _MAX_EVENT_BYTES:
-            raise DependencyFailed("The server sent an event that is too large.")
-        for line in (raw.rstrip(b"\r") for raw in lines):
-            if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-            elif line.startswith(b"id:"):
-                event_id = line[3:].strip().decode("ascii", "replace")
-            elif not line and data:
-                yield Event(event_id, b"\n".join(data))
-                event_id, data = None, []
-
-
-async def require_success(response: aiohttp.ClientResponse) -> None:
-    """Raises the TriplaneError that a refusal names."""
-    if response.status < 400:
-        return
-    try:
-        body = msgspec.json.decode(await response.read(), type=_Body)
-    except msgspec.DecodeError:
-        body = _Body(error=_Error(f"The server answered with status {response.status}."))
-    raise _error(body.error or _Error())
-
-
-def _error(error: _Error) -> TriplaneError:
-    return error_from_code(error.code or TriplaneError.code, error.message)
+    def _last_turn(self) -> str:
+        if self._turn_id is None:
+            raise InvalidRequest("There is no answer yet.")
+        return self._turn_id

@@ -5,7 +5,7 @@ import msgspec
 
 from triplane.domain.errors import DependencyFailed
 from triplane.domain.fleet import FleetReport
-from triplane.experience.chat_client import require_success
+from triplane.experience.api_client import require_success
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 

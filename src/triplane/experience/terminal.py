@@ -8,20 +8,26 @@ import contextlib
 import readline
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
+from typing import Literal
 
-from triplane.domain.errors import TriplaneError
+import msgspec
+from rich.console import Console
+
+from triplane.domain.errors import NotFound, TriplaneError
 from triplane.experience.chat_client import ChatClient
+from triplane.experience.chat_objects import ConversationLine, Hit
+from triplane.experience.markdown_view import MarkdownView
+from triplane.experience.prompt_commands import COMMANDS, Prompt, marked, when
+
+Look = Literal["plain", "markdown", "json"]
+"""How answers look: as they are, rendered for a person, or as JSON for a program."""
 
 _HISTORY_LENGTH = 1000
+_HITS = 20
 _STOP_TIMEOUT_S = 5.0
 _PATIENCE_S = (1.0, 9.0)
-_HELP = """\
-Type a message and press Enter. While an answer comes, Ctrl-C stops it.
-  /new    begin a new conversation
-  /help   these lines
-  /quit   leave (so does Ctrl-D)"""
 
 
 def question_of(words: str | None) -> str | None:
@@ -48,67 +54,114 @@ def _readable_within(seconds: float) -> bool:
     return bool(select.select([sys.stdin], [], [], seconds)[0])
 
 
-def ask_once(client: ChatClient, question: str) -> None:
+def ask_once(client: ChatClient, question: str, look: Look) -> None:
     """Stream one answer to standard output. Raises TriplaneError, KeyboardInterrupt."""
 
     async def ask() -> None:
         async with client:
-            await _print_answer(client, question)
+            if look == "json":
+                await _answer_for_script(client, question)
+            else:
+                await _show(client.answer(question), look)
 
     asyncio.run(ask())
 
 
-def converse(client: ChatClient, history: Path) -> None:
-    """A conversation at a prompt, until /quit or Ctrl-D. Raises TriplaneError if it can't begin."""
+def converse(client: ChatClient, history: Path, look: Look, resumed: str | None) -> None:
+    """A conversation at a prompt, until /quit or Ctrl-D; `resumed`: the one to go on with.
+
+    Raises TriplaneError if it can't begin.
+    """
+
+    async def show(pieces: AsyncGenerator[str, None]) -> None:
+        await _show(pieces, look)
+
+    prompt = Prompt(client, _say, show)
     with _line_editing(history), asyncio.Runner() as runner:
         try:
-            runner.run(client.begin_conversation())
+            runner.run(prompt.open(resumed) if resumed else client.begin_conversation())
             _say("Type a message. /help says what else there is.")
             while (line := _read_line()) is not None:
                 if line.strip() == "/quit":
                     break
-                _obey(line.strip(), client, runner)
+                if line.strip():
+                    _obey(line.strip(), prompt, runner)
         finally:
             runner.run(client.__aexit__())
 
 
-def _obey(line: str, client: ChatClient, runner: asyncio.Runner) -> None:
+def list_hits(client: ChatClient, words: str, look: Look) -> None:
+    """Print what a search found. Raises TriplaneError."""
+
+    async def search() -> list[Hit]:
+        async with client:
+            return await client.search(words, _HITS)
+
+    for hit in asyncio.run(search()):
+        if look == "json":
+            sys.stdout.write(msgspec.json.encode(hit).decode() + "\n")
+        else:
+            sys.stdout.write(f"{hit.conversation_id}  {when(hit.updated_at)}  {marked(hit.title)}\n")
+            if hit.snippet:
+                sys.stdout.write(f"    {marked(hit.snippet)}\n")
+
+
+def latest_conversation(client: ChatClient) -> str:
+    """The conversation with the newest activity. Raises NotFound, TriplaneError."""
+
+    async def find() -> list[ConversationLine]:
+        async with client:
+            return await client.recent(1)
+
+    found = asyncio.run(find())
+    if not found:
+        raise NotFound("There is no conversation yet that could be resumed.")
+    return found[0].id
+
+
+async def _answer_for_script(client: ChatClient, question: str) -> None:
+    """One line of JSON: the answer and how it ended."""
+    answer = "".join([piece async for piece in client.answer(question)])
+    outcome = msgspec.to_builtins(client.outcome)
+    sys.stdout.write(msgspec.json.encode({"answer": answer, **outcome}).decode() + "\n")
+
+
+def _obey(line: str, prompt: Prompt, runner: asyncio.Runner) -> None:
     try:
-        if line == "/new":
-            runner.run(client.begin_conversation())
-            _say("A new conversation.")
-        elif line.startswith("/"):
-            _say(_HELP)
-        elif line:
-            runner.run(_answer_or_stop(client, line))
+        runner.run(_obey_or_stop(line, prompt))
     except KeyboardInterrupt:
         _say("\n(stopped)")
     except TriplaneError as error:
         _say(error.message)
 
 
-async def _answer_or_stop(client: ChatClient, line: str) -> None:
-    """Print the answer; when Ctrl-C cancels this, tell the server to stop too."""
+async def _obey_or_stop(line: str, prompt: Prompt) -> None:
+    """Do what the line says; when Ctrl-C cancels this, tell the server to stop too."""
     try:
-        await _print_answer(client, line)
+        await prompt.obey(line)
     except asyncio.CancelledError:
         with contextlib.suppress(TriplaneError, TimeoutError):
             async with asyncio.timeout(_STOP_TIMEOUT_S):
-                await client.stop_answer()
+                await prompt.client.stop_answer()
         raise
 
 
-async def _print_answer(client: ChatClient, question: str) -> None:
-    pieces = client.answer(question)
-    last = "\n"
+async def _show(pieces: AsyncGenerator[str, None], look: Look) -> None:
+    """Stream an answer to standard output: rendered for a person, as it is for a program."""
     async with contextlib.aclosing(pieces):
+        if look == "markdown":
+            with MarkdownView(Console()) as view:
+                async for piece in pieces:
+                    view.write(piece)
+            return
+        last = "\n"
         async for piece in pieces:
             sys.stdout.write(piece)
             sys.stdout.flush()
-            last = piece
-    if not last.endswith("\n"):
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+            last = piece or last
+        if not last.endswith("\n"):
+            sys.stdout.write("\n")
+            sys.stdout.flush()
 
 
 def _read_line() -> str | None:
@@ -129,12 +182,21 @@ def _line_editing(history: Path) -> Iterator[None]:
     with contextlib.suppress(OSError):
         readline.read_history_file(history)
     readline.set_history_length(_HISTORY_LENGTH)
+    readline.set_completer(_completed)
+    readline.set_completer_delims("")
+    readline.parse_and_bind("tab: complete")
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
             history.touch(mode=0o600)
             readline.write_history_file(history)
+
+
+def _completed(begun: str, nth: int) -> str | None:
+    """The nth command that begins so; none for a question."""
+    fitting = [command for command in COMMANDS if begun.startswith("/") and command.startswith(begun)]
+    return fitting[nth] if nth < len(fitting) else None
 
 
 def _say(line: str) -> None:

@@ -10,7 +10,8 @@ import pytest_asyncio
 from aiohttp import web
 
 from triplane.domain.errors import DependencyFailed, Overloaded, Unauthenticated
-from triplane.experience.chat_client import ChatClient, Event, read_events
+from triplane.experience.api_client import Event, read_events
+from triplane.experience.chat_client import ChatClient
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
