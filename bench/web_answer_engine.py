@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
@@ -54,13 +54,12 @@ async def running_web_answer_engine(tokens: int, tokens_per_s: float) -> AsyncIt
         await response.prepare(request)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        for place, piece in enumerate(pieces):
-            await asyncio.sleep(max(0.0, began + place / tokens_per_s - loop.time()))
-            await _send(response, {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
-        await _send(response, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-        usage = {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": tokens + 10}
-        await _send(response, {"choices": [], "usage": usage})
-        await response.write(b"data: [DONE]\n\n")
+        with suppress(ConnectionResetError):  # the page has stopped it
+            for place, piece in enumerate(pieces):
+                await asyncio.sleep(max(0.0, began + place / tokens_per_s - loop.time()))
+                choice = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
+                await _send(response, {"choices": [choice]})
+            await _end(response, tokens)
         return response
 
     app = web.Application(client_max_size=64 * 2**20)
@@ -79,6 +78,13 @@ async def running_web_answer_engine(tokens: int, tokens_per_s: float) -> AsyncIt
 
 def _event(more: dict[str, object]) -> dict[str, object]:
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": MODEL, **more}
+
+
+async def _end(response: web.StreamResponse, tokens: int) -> None:
+    await _send(response, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    usage = {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": tokens + 10}
+    await _send(response, {"choices": [], "usage": usage})
+    await response.write(b"data: [DONE]\n\n")
 
 
 async def _send(response: web.StreamResponse, more: dict[str, object]) -> None:

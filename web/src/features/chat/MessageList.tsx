@@ -1,4 +1,4 @@
-import { memo, type RefObject, useState } from "react";
+import { memo, type RefObject, useCallback, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { type Message, textOf } from "../../protocol/wire";
 import { AssistantMessage } from "./AssistantMessage";
@@ -34,10 +34,13 @@ export const MessageList = memo(function MessageList({ conversationId, path, onO
   const { t } = useTranslation("chat");
   const liveTurns = useLiveTurns();
   const [chosen, setChosen] = useState<{ id: string; side: Side } | null>(null);
-  const choose = (id: string, side: Side) => {
-    setChosen({ id, side });
-    actions.choose(id);
-  };
+  const choose = useCallback(
+    (id: string, side: Side) => {
+      setChosen({ id, side });
+      actions.choose(id);
+    },
+    [actions],
+  );
   const liveKey = useLiveTurn(conversationId, (turn) => turn?.key ?? null);
   const liveUserText = useLiveTurn(conversationId, (turn) => turn?.userText ?? null);
   const liveParentId = useLiveTurn(conversationId, (turn) => turn?.parentId);
@@ -58,34 +61,61 @@ export const MessageList = memo(function MessageList({ conversationId, path, onO
           {t("older")}
         </div>
       )}
-      {stored.map(({ message, siblings }, index) => {
-        const cameBy = chosen?.id === message.id ? chosen.side : null;
-        const branches = <Branches id={message.id} siblings={siblings} isDisabled={isLive} cameBy={cameBy} onChoose={choose} />;
-        return (
-          <div key={liveTurns.keyOf(message.id)} className={stored.length - index > ALWAYS_LAID_OUT ? "lay-out-late" : ""}>
-            {message.role === "user" ? (
-              <UserMessage
-                text={textOf(message.content)}
-                onEdit={isLive || typeof message.content !== "string" ? null : (text) => actions.edit(message, text)}
-                branches={branches}
-              />
-            ) : (
-              <AssistantMessage
-                conversationId={conversationId}
-                message={message}
-                isLast={index === stored.length - 1 && !isLive}
-                actions={isLive || message.turn_id === null ? null : actions}
-                branches={branches}
-              />
-            )}
-          </div>
-        );
-      })}
+      {stored.map((placed, index) => (
+        <Row
+          key={liveTurns.keyOf(placed.message.id)}
+          conversationId={conversationId}
+          placed={placed}
+          isLate={stored.length - index > ALWAYS_LAID_OUT}
+          isLast={index === stored.length - 1 && !isLive}
+          isLive={isLive}
+          cameBy={chosen?.id === placed.message.id ? chosen.side : null}
+          actions={actions}
+          onChoose={choose}
+        />
+      ))}
       {isLive && liveUserText !== null && <UserMessage key={`${liveKey}:user`} text={liveUserText} onEdit={null} isNew />}
       {isLive && hasAnswer && (
         <div key={liveKey}>
           <AssistantMessage conversationId={conversationId} message={null} isLast actions={null} />
         </div>
+      )}
+    </div>
+  );
+});
+
+interface RowProps {
+  conversationId: string;
+  placed: Placed;
+  /** Laid out only near the screen. */
+  isLate: boolean;
+  isLast: boolean;
+  isLive: boolean;
+  cameBy: Side | null;
+  actions: MessageActions;
+  onChoose: (messageId: string, side: Side) => void;
+}
+
+/** One message; it renders again only if something of it has changed. */
+const Row = memo(function Row({ conversationId, placed, isLate, isLast, isLive, cameBy, actions, onChoose }: RowProps) {
+  const { message, siblings } = placed;
+  const branches = <Branches id={message.id} siblings={siblings} isDisabled={isLive} cameBy={cameBy} onChoose={onChoose} />;
+  return (
+    <div className={isLate ? "lay-out-late" : ""}>
+      {message.role === "user" ? (
+        <UserMessage
+          text={textOf(message.content)}
+          onEdit={isLive || typeof message.content !== "string" ? null : (text) => actions.edit(message, text)}
+          branches={branches}
+        />
+      ) : (
+        <AssistantMessage
+          conversationId={conversationId}
+          message={message}
+          isLast={isLast}
+          actions={isLive || message.turn_id === null ? null : actions}
+          branches={branches}
+        />
       )}
     </div>
   );

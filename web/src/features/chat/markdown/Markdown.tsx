@@ -73,19 +73,34 @@ const Section = memo(function Section({ text, isGrowing }: { text: string; isGro
 });
 
 const Bundle = memo(
-  function Bundle({ sections, from, growing }: { sections: readonly string[]; from: number; growing: number }) {
-    return sections
-      .slice(from, from + BUNDLE)
-      .map((text, index) => <Section key={from + index} text={text} isGrowing={from + index === growing} />);
+  function Bundle(props: BundleProps) {
+    const { sections, from, growing } = props;
+    // Laid out only near the screen, once the answer goes on well below it.
+    return (
+      <div className={isPast(props) ? "lay-out-late" : ""}>
+        {sections.slice(from, from + BUNDLE).map((text, index) => (
+          <Section key={from + index} text={text} isGrowing={from + index === growing} />
+        ))}
+      </div>
+    );
   },
   (before, after) => {
-    if (before.growing !== after.growing && isIn(before.from, before.growing, after.growing)) return false;
+    if (before.growing !== after.growing && (isIn(before) || isIn(after))) return false;
+    if (isPast(before) !== isPast(after)) return false;
     for (let at = after.from; at < after.from + BUNDLE; at++) if (before.sections[at] !== after.sections[at]) return false;
     return true;
   },
 );
 
-const isIn = (from: number, ...places: number[]): boolean => places.some((at) => at >= from && at < from + BUNDLE);
+interface BundleProps {
+  sections: readonly string[];
+  from: number;
+  /** The place of the section that is being written; -1 for none. */
+  growing: number;
+}
+
+const isIn = ({ from, growing }: BundleProps): boolean => growing >= from && growing < from + BUNDLE;
+const isPast = ({ sections, from }: BundleProps): boolean => sections.length > from + 2 * BUNDLE;
 
 /** `text` only ever grows by its end; anything else starts over. */
 function useSections(text: string, isGrowing: boolean): readonly string[] {
