@@ -1,6 +1,8 @@
-"""The page under load, in Chromium: a conversation of 2,000 messages, and one answer of 20,000 tokens at 200 a second.
+"""The page in Chromium: a conversation of 2,000 messages, an answer of 20,000 tokens at 200 a second.
 
-    python -m bench.web [--messages N] [--tokens N] [--rate N]
+Times are of the page's main thread; the server and the browser share the machine's cores.
+
+python -m bench.web [--messages N] [--tokens N] [--rate N]
 """
 
 import argparse
@@ -82,7 +84,10 @@ async def main() -> None:
     parser.add_argument("--rate", type=float, default=200.0)
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="triplane-bench-web-"))
-    async with running_web_answer_engine(asked.tokens, asked.rate) as engine_url, async_playwright() as playwright:
+    async with (
+        running_web_answer_engine(asked.tokens, asked.rate) as engine_url,
+        async_playwright() as playwright,
+    ):
         executable = next(filter(None, map(shutil.which, _CHROMIUM)), None)
         browser = await playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
         async with running_stack(folder, {"TRIPLANE_ENGINE_URL": engine_url}, MODEL) as stack:
@@ -117,9 +122,11 @@ async def _signed_in(browser: Browser, stack: Stack, folder: Path) -> Page:
 async def _conversation(stack: Stack, messages: int) -> str:
     """One of the page's own user, with so many messages; its id."""
     headers = {"authorization": f"Bearer {stack.planes.key}"}
-    async with aiohttp.ClientSession(headers=headers) as http:
-        async with http.post(f"{stack.planes.url}/conversations", json={}) as answer:
-            conversation = str((await answer.json())["id"])
+    async with (
+        aiohttp.ClientSession(headers=headers) as http,
+        http.post(f"{stack.planes.url}/conversations", json={}) as answer,
+    ):
+        conversation = str((await answer.json())["id"])
     if messages:
         connection = await asyncpg.connect(stack.database_url)
         await connection.execute(_INSERT, conversation, messages, _ANSWER)
@@ -146,8 +153,8 @@ async def _climb(page: Page, messages: int) -> dict[str, float]:
     await page.evaluate(
         """async () => {
             const box = document.querySelector('[role=region][aria-label=Messages]');
-            const isThere = () => [...box.querySelectorAll('article')].some((a) => a.textContent.includes('Question 1 of'));
-            while (!isThere()) { box.scrollTop = 0; await new Promise(requestAnimationFrame); }
+            const first = () => box.querySelector('article')?.textContent ?? '';
+            while (!first().includes('Question 1 of')) { box.scrollTop = 0; await new Promise(requestAnimationFrame); }
         }"""
     )
     took = asyncio.get_running_loop().time() - began
@@ -170,9 +177,7 @@ async def _answer(page: Page, conversation: str, tokens: int, rate: float) -> li
     await field.press("Enter")
     await page.wait_for_function(f"(before) => ({_SHOWN})() !== before", arg=before)
     session = await page.context.new_cdp_session(page)
-    stretches = []
-    for _ in range(10):
-        stretches.append(await _stretch(page, session, tokens / rate / 10))
+    stretches = [await _stretch(page, session, tokens / rate / 10) for _ in range(10)]
     await page.keyboard.press("Escape")
     await page.get_by_role("button", name="Send message").wait_for(timeout=_SEND_MS)
     return stretches
@@ -212,11 +217,11 @@ def _tell(
     times = sorted(one.to_first_answer_ms for one in opened)
     longest = max((task for one in opened for task in one.long_tasks_ms), default=0.0)
     lines = [
-        f"Opening {asked.messages} messages: {times[len(times) // 2]:.0f} ms to the last answer (median of "
-        f"{len(times)}, slowest {times[-1]:.0f}); longest task {longest:.0f} ms; heap {opened[-1].heap_mib:.1f} MiB; "
+        f"Opening {asked.messages} messages: {times[len(times) // 2]:.0f} ms to the last answer "
+        f"(median of {len(times)}, slowest {times[-1]:.0f}); longest task {longest:.0f} ms; heap {opened[-1].heap_mib:.1f} MiB; "
         f"{opened[-1].nodes} nodes.",
-        f"Scrolling to the first: {climbed['s']:.1f} s; longest task {climbed['longest_task_ms']:.0f} ms; heap "
-        f"{climbed['heap_mib']:.1f} MiB.",
+        f"Scrolling to the first: {climbed['s']:.1f} s; longest task {climbed['longest_task_ms']:.0f} ms; "
+        f"heap {climbed['heap_mib']:.1f} MiB.",
         "",
         "| answer, by tenths | main thread, µs a token | frames over 34 ms | long tasks | heap, MiB |",
         "|---|---|---|---|---|",

@@ -10,9 +10,9 @@ from aiohttp import web
 MODEL = "steady-writer"
 
 _PARAGRAPH = (
-    "The keeper climbs the **one hundred and nine** steps each evening, and counts them, though the number has "
-    "never changed. From the gallery one sees `the whole bay`, the [harbour](https://example.com/harbour) and, on "
-    "a clear night, the lights of the *next* island.\n\n"
+    "The keeper climbs the **one hundred and nine** steps each evening, and counts them, though the "
+    "number has never changed. From the gallery one sees `the whole bay`, the "
+    "[harbour](https://example.com/harbour) and, on a clear night, the lights of the *next* island.\n\n"
 )
 _PARTS = (
     "## The lamp\n\n",
@@ -49,7 +49,9 @@ async def running_web_answer_engine(tokens: int, tokens_per_s: float) -> AsyncIt
             message = {"role": "assistant", "content": "A title"}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-            return web.json_response(_event({"choices": [choice], "object": "chat.completion", "usage": usage}))
+            return web.json_response(
+                _event({"choices": [choice], "object": "chat.completion", "usage": usage})
+            )
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         loop = asyncio.get_running_loop()

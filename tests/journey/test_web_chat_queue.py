@@ -5,10 +5,22 @@ import re
 import httpx
 import pytest
 from playwright.async_api import Locator, Page, expect
-
-from page_fixture import ANSWER_MS, DESKTOP, LONG, PHONE, OpenPage, answer_longer_than, ask, ask_and_stop, composer, messages, stop
-from serve_process import ServeProcess
 from test_web_chat_text import violations
+
+from page_fixture import (
+    ANSWER_MS,
+    DESKTOP,
+    LONG,
+    PHONE,
+    OpenPage,
+    answer_longer_than,
+    ask,
+    ask_and_stop,
+    composer,
+    messages,
+    stop,
+)
+from serve_process import ServeProcess
 
 pytestmark = pytest.mark.timeout(300)
 both_widths = pytest.mark.parametrize("width", [DESKTOP, PHONE])

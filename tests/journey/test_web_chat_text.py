@@ -1,4 +1,4 @@
-"""How an answer's text is shown: formulas, diagrams, code, tables, pictures, sources; and a long conversation."""
+"""How an answer is shown: formulas, diagrams, code, tables, pictures, sources; and a long conversation."""
 
 from collections.abc import Awaitable
 from pathlib import Path
@@ -93,7 +93,9 @@ async def test_formulas_diagrams_tables_and_pictures_are_shown_and_nothing_is_fe
         assert await violations(page) == []
 
 
-async def test_a_table_is_copied_as_csv_and_code_is_wrapped(open_page: OpenPage, served: ServeProcess) -> None:
+async def test_a_table_is_copied_as_csv_and_code_is_wrapped(
+    open_page: OpenPage, served: ServeProcess
+) -> None:
     path = await seeded(served, "Show me everything.", ANSWER)
     async with open_page(path, permissions=["clipboard-read", "clipboard-write"]) as page:
         await page.get_by_role("button", name="Copy as CSV").click()
@@ -124,5 +126,3 @@ async def test_a_long_conversation_opens_at_its_end_and_is_read_upwards_in_place
         await expect(messages(page).get_by_role("article")).to_have_count(100)
         await page.get_by_role("button", name="Jump to the latest").click()
         await expect(messages(page).get_by_text("Message 99.")).to_be_in_viewport()
-
-

@@ -2,7 +2,6 @@ import httpx
 import pytest
 
 from http_app import HttpApp
-from triplane.domain.ids import new_id
 
 
 async def test_a_conversation_has_openais_shape(client: httpx.AsyncClient) -> None:
@@ -150,7 +149,10 @@ async def test_a_wrong_page_is_refused_by_name(client: httpx.AsyncClient, query:
     assert answer.json()["error"]["param"] == query.partition("=")[0]
 
 
-@pytest.mark.parametrize("query", ["after=-1", "after=99999999999999999999", "limit=1001", "after=1.5", "before=0", "before=9&after=1"])
+@pytest.mark.parametrize(
+    "query",
+    ["after=-1", "after=99999999999999999999", "limit=1001", "after=1.5", "before=0", "before=9&after=1"],
+)
 async def test_a_wrong_page_of_messages_is_refused_by_name(client: httpx.AsyncClient, query: str) -> None:
     made = (await client.post("/v1/conversations", json={})).json()["id"]
 

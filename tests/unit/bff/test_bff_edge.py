@@ -35,7 +35,9 @@ async def test_every_answer_forbids_what_a_page_of_ours_never_does(
     assert "strict-transport-security" not in headers
 
 
-async def test_the_frame_that_draws_diagrams_may_style_itself_and_reaches_nothing(client: httpx.AsyncClient) -> None:
+async def test_the_frame_that_draws_diagrams_may_style_itself_and_reaches_nothing(
+    client: httpx.AsyncClient,
+) -> None:
     policy = (await client.get("/diagram.html")).headers["content-security-policy"]
 
     assert "default-src 'none'" in policy

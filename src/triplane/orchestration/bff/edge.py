@@ -32,7 +32,7 @@ _DIAGRAM_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src data:; "
     "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 )
-"""For the frame that draws diagrams (web/src/diagram): it may style itself, reach nothing, and stand in our page only."""
+"""For the frame that draws diagrams (web/src/diagram): it may style itself, and reach nothing."""
 _DIAGRAM_PATH = "/diagram.html"
 SECURITY_HEADERS: list[tuple[bytes, bytes]] = [
     (b"content-security-policy", _CSP.encode()),
