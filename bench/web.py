@@ -154,7 +154,10 @@ async def _climb(page: Page, messages: int) -> dict[str, float]:
         """async () => {
             const box = document.querySelector('[role=region][aria-label=Messages]');
             const first = () => box.querySelector('article')?.textContent ?? '';
-            while (!first().includes('Question 1 of')) { box.scrollTop = 0; await new Promise(requestAnimationFrame); }
+            while (!first().includes('Question 1 of')) {
+                box.scrollTop = 0;
+                await new Promise(requestAnimationFrame);
+            }
         }"""
     )
     took = asyncio.get_running_loop().time() - began
@@ -218,8 +221,8 @@ def _tell(
     longest = max((task for one in opened for task in one.long_tasks_ms), default=0.0)
     lines = [
         f"Opening {asked.messages} messages: {times[len(times) // 2]:.0f} ms to the last answer "
-        f"(median of {len(times)}, slowest {times[-1]:.0f}); longest task {longest:.0f} ms; heap {opened[-1].heap_mib:.1f} MiB; "
-        f"{opened[-1].nodes} nodes.",
+        f"(median of {len(times)}, slowest {times[-1]:.0f}); longest task {longest:.0f} ms; "
+        f"heap {opened[-1].heap_mib:.1f} MiB; {opened[-1].nodes} nodes.",
         f"Scrolling to the first: {climbed['s']:.1f} s; longest task {climbed['longest_task_ms']:.0f} ms; "
         f"heap {climbed['heap_mib']:.1f} MiB.",
         "",

@@ -5,10 +5,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser, expect
+from test_web_chat_text import ANSWER, seeded, violations
 
 from page_fixture import DESKTOP, PHONE, OpenPage, Served, ask_and_stop, messages
 from serve_process import ServeProcess
-from test_web_chat_text import ANSWER, seeded, violations
 
 pytestmark = pytest.mark.timeout(120)
 both_widths = pytest.mark.parametrize("width", [DESKTOP, PHONE])

@@ -6,7 +6,7 @@
 import { type RefObject, useEffect, useLayoutEffect, useRef, useState } from "react";
 
 const FIRST = 24;
-const MORE = 40;
+const MORE = 20;
 /** How far above the screen messages are made. */
 const AHEAD = "1200px 0px";
 
