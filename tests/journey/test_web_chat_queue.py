@@ -40,7 +40,6 @@ async def test_what_is_written_meanwhile_is_queued_kept_over_a_reload_and_sent_w
         for text in ("Name a river.", "Name a hill.", "Name a lake."):
             await ask(page, text)
         await expect(queue(page).get_by_role("listitem")).to_have_count(3)
-        assert await violations(page) == []
         await queue(page).get_by_role("button", name="Remove queued message").last.click()
         await queue(page).get_by_role("button", name="Edit queued message").last.click()
         await expect(composer(page)).to_have_value("Name a hill.")
@@ -50,6 +49,7 @@ async def test_what_is_written_meanwhile_is_queued_kept_over_a_reload_and_sent_w
         await stop(page)
         await expect(queue(page).get_by_text("Waiting for you")).to_be_visible()
         await expect(messages(page).get_by_text("Name a river.")).to_have_count(0)
+        assert await violations(page) == []
         await queue(page).get_by_role("button", name="Send the next").click()
         await expect(messages(page).get_by_text("Name a river.")).to_be_visible()
         await expect(queue(page).get_by_role("listitem")).to_have_count(1)

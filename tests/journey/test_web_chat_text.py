@@ -103,7 +103,7 @@ async def test_a_table_is_copied_as_csv_and_code_is_wrapped(
         wrap = page.get_by_role("button", name="Wrap").first
         await wrap.click()
         await expect(wrap).to_have_attribute("aria-pressed", "true")
-        await page.get_by_role("button", name="Source").click()
+        await page.get_by_role("button", name="Source", exact=True).click()
         await expect(page.get_by_text("A[Browser] --> B[Gateway]")).to_be_visible()
 
 

@@ -52,7 +52,7 @@ function Fields({ settings, onSave }: { settings: ConversationSettings; onSave: 
         onSave(edited);
       }}
     >
-      <h3 className="font-semibold">{t("parameters.title")}</h3>
+      <h2 className="font-semibold">{t("parameters.title")}</h2>
       <div>
         <label htmlFor={instructions} className="font-medium">{t("parameters.instructions")}</label>
         <textarea

@@ -27,7 +27,7 @@ function Figures({ turnId }: { turnId: string }) {
   });
   return (
     <div className="w-72 max-w-[calc(100vw-1rem)] px-4 py-3.5" aria-busy={!data && !isError}>
-      <h3 className="text-sm font-semibold">{t("details.title")}</h3>
+      <h2 className="text-sm font-semibold">{t("details.title")}</h2>
       {isError && <p className="mt-2 text-sm text-muted">{t("details.unknown")}</p>}
       {data && (
         <dl className="mt-2.5 grid grid-cols-[auto_1fr] gap-x-4 gap-y-1.5 text-[0.8125rem]">
