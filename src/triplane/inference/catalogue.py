@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from triplane.domain.completion import ModelCard
+from triplane.domain.completion import Ability
 from triplane.domain.limits import DEFAULT_PLAN, Limits
 from triplane.domain.money import FREE, Price
 from triplane.inference.http1.origin import origin_of
@@ -24,7 +24,6 @@ EMBEDDED = "embedded"
 """In place of an address: the engine that `triplane serve` starts."""
 
 EngineKind = Literal["llama_cpp", "openai_http", "vllm", "sglang", "anthropic_http"]
-Ability = Literal["tools", "vision", "json_schema", "continuation", "logprobs"]
 
 _CONTINUES: frozenset[EngineKind] = frozenset({"llama_cpp", "vllm", "sglang", "anthropic_http"})
 
@@ -152,21 +151,6 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def limit_policy(self) -> LimitPolicy:
         models = {name: model.limits for name, model in self.models.items() if model.limits}
         return LimitPolicy(plans=self.plans, models=models)
-
-    def card(self, name: str) -> ModelCard:
-        """What clients are told of a model: what its first routes can do, all of them."""
-        model = self.models[name]
-        first = model.routes[0]
-        routes = [self.routes[each] for each in ([first] if isinstance(first, str) else first)]
-        every = [self.routes[each] for each in model.route_names()]
-        return ModelCard(
-            id=name,
-            context_length=min(route.context_length for route in routes),
-            owned_by=routes[0].owned_by,
-            supports_tools=all(route.can("tools") for route in routes),
-            supports_images=all(route.can("vision") for route in routes),
-            supports_continuation=any(route.can("continuation") for route in every),
-        )
 
 
 def read_catalogue(file: Path) -> Catalogue:

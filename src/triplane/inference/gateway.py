@@ -12,6 +12,7 @@ from functools import partial
 import msgspec
 
 from triplane.domain.completion import (
+    Ability,
     CompletionRequest,
     ImagePart,
     JsonSchemaFormat,
@@ -19,14 +20,16 @@ from triplane.domain.completion import (
     ModelCard,
 )
 from triplane.domain.errors import Busy, DependencyFailed, InvalidRequest, ModelNotFound
+from triplane.domain.offers import CatalogueView
 from triplane.inference.attempts import Attempts
 from triplane.inference.cascade import Probe
-from triplane.inference.catalogue import Ability, Catalogue, Model, Step
+from triplane.inference.catalogue import Catalogue, Model, Step
 from triplane.inference.completion import RunningCompletion
 from triplane.inference.degradation import steps_for, with_less_history, without_offered_tools
 from triplane.inference.engines.engine import Engine
 from triplane.inference.fleet import EngineBuilder, Fleet, RouteView
 from triplane.inference.observer import GatewayObserver, SilentObserver
+from triplane.inference.offers import card_of_model, catalogue_view
 from triplane.inference.response_cache import CachedCompletion, ResponseCache, ResponseStore, may_cache
 from triplane.inference.routing import order_routes
 
@@ -81,12 +84,16 @@ class Gateway:
         return await self._counting_engine(self._model(model)).count_tokens(messages)
 
     async def models(self) -> list[ModelCard]:
-        return [self._fleet.catalogue.card(name) for name in self._fleet.catalogue.models]
+        return [card_of_model(self._fleet.catalogue, name) for name in self._fleet.catalogue.models]
 
     async def model(self, model_id: str) -> ModelCard:
         """Raises ModelNotFound."""
         self._model(model_id)
-        return self._fleet.catalogue.card(model_id)
+        return card_of_model(self._fleet.catalogue, model_id)
+
+    async def catalogue(self) -> CatalogueView:
+        """The models with their routes, and the plans."""
+        return catalogue_view(self._fleet.catalogue)
 
     async def check(self) -> None:
         """Whether every model can be served now. Raises EngineUnavailable."""
@@ -180,7 +187,7 @@ class Gateway:
         needs = [ability for ability, _, _ in _needs(request)]
         able = (self._fleet.pool(each).route for each in (other.route_names() if other else ()))
         longest = max((r.context_length for r in able if all(map(r.can, needs))), default=0)
-        if not longest or longest >= self._fleet.catalogue.card(request.model).context_length:
+        if not longest or longest >= card_of_model(self._fleet.catalogue, request.model).context_length:
             return longest > 0
         try:
             counts = await self.count_tokens(name, request.messages)

@@ -21,6 +21,7 @@ from triplane.domain.errors import (
 )
 from triplane.domain.events import EngineEvent, Failed, Finished, Started, Usage
 from triplane.domain.money import EngineCall
+from triplane.domain.offers import CatalogueView
 from triplane.inference.fleet import RouteView
 from triplane.inference.service.rpc import gateway_pb2 as pb
 from triplane.inference.service.rpc.messages import (
@@ -223,6 +224,11 @@ class RemoteGateway:
     async def fleet(self) -> list[RouteView]:
         answer = await self._ask("GetFleet", pb.GetFleetRequest(), pb.GetFleetResponse)
         return msgspec.json.decode(answer.routes, type=list[RouteView])
+
+    async def catalogue(self) -> CatalogueView:
+        """The models with their routes, and the plans."""
+        answer = await self._ask("GetCatalogue", pb.GetCatalogueRequest(), pb.GetCatalogueResponse)
+        return msgspec.json.decode(answer.catalogue, type=CatalogueView)
 
     async def close(self) -> None:
         await self._channel.close()

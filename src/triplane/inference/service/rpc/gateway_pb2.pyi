@@ -142,20 +142,32 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("id", "context_length", "owned_by", "supports_tools", "supports_images", "supports_continuation")
+    __slots__ = ("id", "context_length", "owned_by", "supports_tools", "supports_images", "supports_continuation", "offer")
     ID_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
     OWNED_BY_FIELD_NUMBER: _ClassVar[int]
     SUPPORTS_TOOLS_FIELD_NUMBER: _ClassVar[int]
     SUPPORTS_IMAGES_FIELD_NUMBER: _ClassVar[int]
     SUPPORTS_CONTINUATION_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
     id: str
     context_length: int
     owned_by: str
     supports_tools: bool
     supports_images: bool
     supports_continuation: bool
-    def __init__(self, id: _Optional[str] = ..., context_length: _Optional[int] = ..., owned_by: _Optional[str] = ..., supports_tools: _Optional[bool] = ..., supports_images: _Optional[bool] = ..., supports_continuation: _Optional[bool] = ...) -> None: ...
+    offer: bytes
+    def __init__(self, id: _Optional[str] = ..., context_length: _Optional[int] = ..., owned_by: _Optional[str] = ..., supports_tools: _Optional[bool] = ..., supports_images: _Optional[bool] = ..., supports_continuation: _Optional[bool] = ..., offer: _Optional[bytes] = ...) -> None: ...
+
+class GetCatalogueRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetCatalogueResponse(_message.Message):
+    __slots__ = ("catalogue",)
+    CATALOGUE_FIELD_NUMBER: _ClassVar[int]
+    catalogue: bytes
+    def __init__(self, catalogue: _Optional[bytes] = ...) -> None: ...
 
 class GetFleetRequest(_message.Message):
     __slots__ = ()

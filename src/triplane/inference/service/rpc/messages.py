@@ -5,7 +5,7 @@ from typing import Any, cast, get_args
 
 import msgspec
 
-from triplane.domain.completion import ModelCard
+from triplane.domain.completion import ModelCard, ModelOffer
 from triplane.domain.errors import Busy, EngineFailed, TriplaneError, error_from_code
 from triplane.domain.events import (
     Delta,
@@ -86,6 +86,7 @@ def model_message(card: ModelCard) -> pb.Model:
         supports_tools=card.supports_tools,
         supports_images=card.supports_images,
         supports_continuation=card.supports_continuation,
+        offer=msgspec.json.encode(card.offer) if card.offer else b"",
     )
 
 
@@ -97,6 +98,7 @@ def card_of(message: pb.Model) -> ModelCard:
         supports_tools=message.supports_tools,
         supports_images=message.supports_images,
         supports_continuation=message.supports_continuation,
+        offer=msgspec.json.decode(message.offer, type=ModelOffer) if message.offer else None,
     )
 
 

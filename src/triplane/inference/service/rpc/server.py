@@ -114,6 +114,9 @@ class GatewayService:
     async def get_fleet(self, _: pb.GetFleetRequest, __: Context) -> pb.GetFleetResponse:
         return pb.GetFleetResponse(routes=msgspec.json.encode(self._gateway.fleet()))
 
+    async def get_catalogue(self, _: pb.GetCatalogueRequest, __: Context) -> pb.GetCatalogueResponse:
+        return pb.GetCatalogueResponse(catalogue=msgspec.json.encode(await self._gateway.catalogue()))
+
 
 @asynccontextmanager
 async def serving(gateway: Gateway, address: str, tls: TlsFiles | None = None) -> AsyncIterator[int]:
@@ -220,6 +223,11 @@ def _handlers(service: GatewayService) -> grpc.GenericRpcHandler:
                 service.get_fleet,
                 request_deserializer=pb.GetFleetRequest.FromString,
                 response_serializer=pb.GetFleetResponse.SerializeToString,
+            ),
+            "GetCatalogue": grpc.unary_unary_rpc_method_handler(
+                service.get_catalogue,
+                request_deserializer=pb.GetCatalogueRequest.FromString,
+                response_serializer=pb.GetCatalogueResponse.SerializeToString,
             ),
         },
     )
