@@ -43,9 +43,12 @@ from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.bff.branches import BranchDeps, branch_handlers
 from triplane.orchestration.bff.completions import CompletionDeps, completion_handlers
 from triplane.orchestration.bff.deps import ASGIApp
+from triplane.orchestration.bff.embeddings import embedding_handlers
 from triplane.orchestration.bff.live_updates import live_update_handlers
+from triplane.orchestration.bff.messages import messages_handlers
 from triplane.orchestration.bff.summaries import summary_handlers
 from triplane.orchestration.bff.turns import turn_handlers
+from triplane.orchestration.embeddings import EmbeddingDeps
 from triplane.orchestration.following import FollowDeps
 from triplane.orchestration.stateless import StatelessDeps
 from triplane.orchestration.turn import TurnDeps
@@ -150,6 +153,10 @@ async def serving_bff(
         extra_handlers=[
             *account_handlers(database, turn, catalogue, RedisFleetHistory(pipeline), DEFAULT_PLAN),
             *completion_handlers(CompletionDeps(turn=turn, follow=follow, stateless=stateless)),
+            *messages_handlers(stateless),
+            *embedding_handlers(
+                EmbeddingDeps(gateway=gateway, usage=usage, metering=metering, limits=limits)
+            ),
             *turn_handlers(turn, follow, turns, leaving),
             *live_update_handlers(RedisAnnouncements(redis_client, reader), leaving),
             *branch_handlers(BranchDeps(turn=turn, follow=follow, branches=PostgresBranches(database))),

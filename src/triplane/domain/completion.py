@@ -160,7 +160,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     flow: Flow = Flow()
 
 
-Ability = Literal["tools", "vision", "json_schema", "continuation", "logprobs"]
+Ability = Literal["tools", "vision", "json_schema", "continuation", "logprobs", "embeddings"]
 
 
 class TokenPrice(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +181,10 @@ class ModelOffer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway can serve. `context_length` in tokens, prompt and answer together."""
+    """What the gateway can serve. `context_length` in tokens, prompt and answer together.
+
+    One that embeds (`supports_embeddings`) may do nothing else: it has no `supports_chat` then.
+    """
 
     id: str
     context_length: int
@@ -191,3 +194,5 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     supports_images: bool = False
     supports_continuation: bool = False
     offer: ModelOffer | None = None
+    supports_embeddings: bool = False
+    supports_chat: bool = True

@@ -19,6 +19,7 @@ from triplane.domain.completion import (
     Message,
     ModelCard,
 )
+from triplane.domain.embeddings import EmbeddingRequest
 from triplane.domain.errors import Busy, DependencyFailed, InvalidRequest, ModelNotFound
 from triplane.domain.offers import CatalogueView
 from triplane.inference.attempts import Attempts
@@ -26,6 +27,8 @@ from triplane.inference.cascade import Probe
 from triplane.inference.catalogue import Catalogue, Model, Step
 from triplane.inference.completion import RunningCompletion
 from triplane.inference.degradation import steps_for, with_less_history, without_offered_tools
+from triplane.inference.embedding import RunningEmbedding
+from triplane.inference.embedding_cache import EmbeddingCache, EmbeddingStore
 from triplane.inference.engines.engine import Engine
 from triplane.inference.fleet import EngineBuilder, Fleet, RouteView
 from triplane.inference.observer import GatewayObserver, SilentObserver
@@ -46,11 +49,13 @@ class Gateway:
         *,
         observer: GatewayObserver | None = None,
         responses: ResponseStore | None = None,
+        embeddings: EmbeddingStore | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fleet = Fleet(catalogue, build, now)
         self._observer = observer or SilentObserver()
         self._responses = ResponseCache(responses) if responses else None
+        self._embeddings = EmbeddingCache(embeddings) if embeddings else None
 
     async def complete(self, request: CompletionRequest) -> AnyCompletion:
         """The running completion, once an engine has taken the request; or the answer that is known.
@@ -78,6 +83,16 @@ class Gateway:
             await completion.aclose()
             raise
         return completion
+
+    def embed(self, request: EmbeddingRequest) -> RunningEmbedding:
+        """The embedding, not begun yet. Raises ModelNotFound, InvalidRequest (the model gives none)."""
+        order = order_routes(self._model(request.model), request.flow.affinity)
+        routes = [name for name in order if self._fleet.pool(name).route.can("embeddings")]
+        if not routes:
+            raise InvalidRequest(
+                f"The model {request.model!r} gives no embeddings. Ask one that does.", param="model"
+            )
+        return RunningEmbedding(request, routes, self._fleet, self._observer, self._embeddings)
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> list[int]:
         """The tokens of each message, its markers included. Raises ModelNotFound, DependencyFailed."""
@@ -127,12 +142,18 @@ class Gateway:
     def _counting_engine(self, model: Model) -> Engine:
         """The engine whose tokenizer counts for the model: its first route's, one that is well."""
         pools = [self._fleet.pool(name) for name in order_routes(model, None)]
+        if not (pools := [pool for pool in pools if pool.route.chats]):
+            raise _only_embeds()
         available = (each for pool in pools for each in pool.replicas if each.is_available)
         return next(available, pools[0].replicas[0]).engine
 
     def _able_routes(self, request: CompletionRequest, model: Model) -> list[str]:
         """The model's routes in the order in which they are tried. Raises InvalidRequest: none can do it."""
-        routes = order_routes(model, request.flow.affinity)
+        routes = [
+            name for name in order_routes(model, request.flow.affinity) if self._fleet.pool(name).route.chats
+        ]
+        if not routes:
+            raise _only_embeds()
         for ability, param, what in _needs(request):
             routes = [name for name in routes if self._fleet.pool(name).route.can(ability)]
             if not routes:
@@ -194,6 +215,12 @@ class Gateway:
         except (Busy, DependencyFailed):
             return False
         return sum(counts) + (request.sampling.max_tokens or 0) <= longest
+
+
+def _only_embeds() -> InvalidRequest:
+    return InvalidRequest(
+        "This model gives embeddings and doesn't chat: send its texts to /v1/embeddings.", param="model"
+    )
 
 
 def _needs(request: CompletionRequest) -> Iterable[tuple[Ability, str, str]]:

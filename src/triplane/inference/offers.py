@@ -9,7 +9,10 @@ from triplane.domain.offers import CatalogueView, ModelView, PlanView, RouteOffe
 from triplane.inference.catalogue import Catalogue, Plan, Route
 from triplane.inference.limit_policy import PlanLimits
 
-_SHOWN: tuple[Ability, ...] = ("tools", "vision", "json_schema", "continuation")
+_OF_ALL: tuple[Ability, ...] = ("tools", "vision", "json_schema")
+"""A model has these if all its first routes have them: whichever is asked."""
+_OF_ANY: tuple[Ability, ...] = ("continuation", "embeddings")
+"""A model has these if one of its routes has them: that one is asked."""
 
 
 def card_of_model(catalogue: Catalogue, name: str) -> ModelCard:
@@ -18,18 +21,17 @@ def card_of_model(catalogue: Catalogue, name: str) -> ModelCard:
     first = model.routes[0]
     routes = [catalogue.routes[each] for each in ([first] if isinstance(first, str) else first)]
     every = [catalogue.routes[each] for each in model.route_names()]
-    abilities: list[Ability] = [
-        each for each in _SHOWN if each != "continuation" and all(r.can(each) for r in routes)
-    ]
-    if continues := any(route.can("continuation") for route in every):
-        abilities.append("continuation")
+    abilities: list[Ability] = [each for each in _OF_ALL if all(route.can(each) for route in routes)]
+    abilities += [each for each in _OF_ANY if any(route.can(each) for route in every)]
     return ModelCard(
         id=name,
         context_length=min(route.context_length for route in routes),
         owned_by=routes[0].owned_by,
         supports_tools="tools" in abilities,
         supports_images="vision" in abilities,
-        supports_continuation=continues,
+        supports_continuation="continuation" in abilities,
+        supports_embeddings="embeddings" in abilities,
+        supports_chat=any(route.chats for route in every),
         offer=ModelOffer(
             name=model.title or name,
             description=model.description,
@@ -82,7 +84,7 @@ def _route_offer(name: str, route: Route, tier: int, share: float) -> RouteOffer
         context_length=route.context_length,
         slots=route.slots,
         price=_shown_price(route.price),
-        abilities=[each for each in _SHOWN if route.can(each)],
+        abilities=[each for each in _OF_ALL + _OF_ANY if route.can(each)],
         replicas=[*route.urls, *route.prefill_urls],
     )
 

@@ -47,10 +47,13 @@ from triplane.orchestration.bff.app import create_app
 from triplane.orchestration.bff.branches import BranchDeps, branch_handlers
 from triplane.orchestration.bff.completions import CompletionDeps, completion_handlers
 from triplane.orchestration.bff.deps import AppDeps, ASGIApp
+from triplane.orchestration.bff.embeddings import embedding_handlers
 from triplane.orchestration.bff.fleet import fleet_handlers
 from triplane.orchestration.bff.live_updates import live_update_handlers
+from triplane.orchestration.bff.messages import messages_handlers
 from triplane.orchestration.bff.summaries import summary_handlers
 from triplane.orchestration.bff.turns import turn_handlers
+from triplane.orchestration.embeddings import EmbeddingDeps
 from triplane.orchestration.following import FollowDeps
 from triplane.orchestration.recovery import recover_turns
 from triplane.orchestration.stateless import StatelessDeps
@@ -162,6 +165,10 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
                 *account_handlers(database, turn, gateway.catalogue, fleet_history, settings.default_plan),
                 *completion_handlers(
                     CompletionDeps(turn=turn, follow=follow, stateless=stateless, plan_of=plan_of)
+                ),
+                *messages_handlers(stateless, plan_of),
+                *embedding_handlers(
+                    EmbeddingDeps(gateway=gateway, usage=usage, metering=metering, limits=limits), plan_of
                 ),
                 *turn_handlers(turn, follow, turns, leaving),
                 *live_update_handlers(RedisAnnouncements(redis, reader), leaving),

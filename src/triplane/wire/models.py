@@ -6,7 +6,7 @@ import msgspec
 
 from triplane.domain.completion import ModelCard, ModelOffer, TokenPrice
 
-ShownAbility = Literal["tools", "vision", "json_schema", "continuation"]
+ShownAbility = Literal["tools", "vision", "json_schema", "continuation", "embeddings", "chat"]
 
 
 class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +30,7 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
 def present_model(card: ModelCard) -> ModelObject:
     offer = card.offer or ModelOffer(name=card.id)
+    abilities: list[ShownAbility] = [each for each in offer.abilities if each != "logprobs"]
     return ModelObject(
         id=card.id,
         created=card.created,
@@ -38,5 +39,5 @@ def present_model(card: ModelCard) -> ModelObject:
         name=offer.name,
         description=offer.description,
         price=offer.price,
-        abilities=[each for each in offer.abilities if each != "logprobs"],
+        abilities=["chat", *abilities] if card.supports_chat else abilities,
     )

@@ -62,6 +62,7 @@ def create_app(deps: AppDeps, extra_handlers: Sequence[ControllerRouterHandler] 
 
 def _openapi() -> OpenAPIConfig:
     bearer = SecurityScheme(type="http", scheme="bearer", description="A key made by `triplane keys create`.")
+    key = SecurityScheme(type="apiKey", name="x-api-key", security_scheme_in="header")
     cookie = SecurityScheme(type="apiKey", name=SESSION_COOKIE, security_scheme_in="cookie")
     return OpenAPIConfig(
         title="Triplane",
@@ -69,7 +70,7 @@ def _openapi() -> OpenAPIConfig:
         summary="OpenAI's wire, with conversations that are kept.",
         path=_DESCRIPTION_ROUTE,
         render_plugins=[JsonRenderPlugin()],
-        components=Components(security_schemes={"bearer": bearer, "cookie": cookie}),
-        security=[{"bearer": []}, {"cookie": []}],
+        components=Components(security_schemes={"bearer": bearer, "key": key, "cookie": cookie}),
+        security=[{"bearer": []}, {"key": []}, {"cookie": []}],
         use_handler_docstrings=True,
     )

@@ -29,6 +29,8 @@ def authentication_hook(deps: AppDeps) -> Callable[[Request[Any, Any, Any]], Awa
             return
         headers = request.headers
         authorization = headers.get("authorization")
+        if authorization is None and (key := headers.get("x-api-key")) is not None:
+            authorization = f"Bearer {key}"  # Anthropic's header: the same keys, the same limits
         cookie = None if authorization is not None else request.cookies.get(SESSION_COOKIE)
         authenticated = await authenticate(deps.sessions, deps.api_keys, authorization, cookie)
         if authenticated.by == "session" and request.method not in _SAFE_METHODS:

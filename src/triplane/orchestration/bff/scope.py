@@ -16,7 +16,15 @@ _STREAMS = "streams"
 _ERROR_CODE = "error_code"
 _LIMITS = "limits"
 
+MESSAGES = "/v1/messages"
+COUNT_TOKENS = "/v1/messages/count_tokens"
+
 AnyScope = MutableMapping[str, Any]
+
+
+def is_anthropic(scope: Any) -> bool:
+    """Whether the request is on Anthropic's wire, and so are its errors."""
+    return scope.get("path") in (MESSAGES, COUNT_TOKENS)
 
 
 def set_request_id(scope: AnyScope, request_id: str) -> None:
