@@ -27,7 +27,7 @@ both_widths = pytest.mark.parametrize("width", [DESKTOP, PHONE])
 
 
 def queue(page: Page) -> Locator:
-    return page.get_by_role("region", name="Queued messages")
+    return page.get_by_role("region", name="Queue", exact=True)
 
 
 @both_widths
