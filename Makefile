@@ -2,7 +2,7 @@
 # Settings are environment variables: TRIPLANE_HOST, TRIPLANE_PORT, TRIPLANE_DATA_DIR (docs/operations.md).
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-engine install web lint bench bench-gateway bench-load chaos lock clean
+.PHONY: help serve test test-engine install web lint bench bench-gateway bench-load bench-web chaos lock clean
 
 help:
 	@echo "make serve    install what is needed, start everything, print the address and a sign-in link"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench    measure the planes against the bare engine"
 	@echo "make bench-gateway   the gateway beside others of its field (installs them in a cache folder)"
 	@echo "make bench-load   the gateway's fairness, overload and soak (fifteen minutes)"
+	@echo "make bench-web   the page in Chromium: a long conversation, a long answer (four minutes)"
 	@echo "make install  the Python environment in .venv; make web: the page; make lock: pin anew"
 	@echo "make clean    remove what make has built (your data stays)"
 
@@ -40,6 +41,10 @@ bench-load: install
 	@.venv/bin/python -m bench.overload
 	@.venv/bin/python -m bench.soak
 	@.venv/bin/python -m bench.soak_http
+
+bench-web: install
+	@scripts/web
+	@exec .venv/bin/python -m bench.web
 
 chaos: install
 	@PYTHONPATH=tests exec .venv/bin/python -m chaos

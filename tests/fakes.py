@@ -209,6 +209,12 @@ class FakeConversationStore:
         found = [m for m in self._find(who, conversation_id).messages if m.seq > after_seq]
         return found[:limit], len(found) > limit
 
+    async def messages_before(
+        self, who: Principal, conversation_id: str, before_seq: int, limit: int
+    ) -> tuple[list[StoredMessage], bool]:
+        found = [m for m in self._find(who, conversation_id).messages if m.seq < before_seq]
+        return found[-limit:], len(found) > limit
+
     async def path(
         self, who: Principal, conversation_id: str, leaf_id: str, from_seq: int
     ) -> list[StoredMessage]:

@@ -9,6 +9,8 @@ export default defineConfig({
   plugins: [react(), tailwindcss()],
   build: {
     outDir: "dist",
+    // The page, and the frame that draws diagrams.
+    rollupOptions: { input: ["index.html", "diagram.html"] },
     // An inlined asset would be a data: address, which the content security policy refuses for scripts and fonts.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

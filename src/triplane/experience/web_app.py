@@ -78,6 +78,9 @@ class WebApp:
             media_type += "; charset=utf-8"
         kept = _FOREVER if relative.startswith("assets/") else _ASK_EACH_TIME
         headers = [(b"content-type", media_type.encode()), (b"cache-control", kept)]
+        if relative.startswith("assets/"):
+            # The frame that draws diagrams has no origin, so that its own script comes from elsewhere for it.
+            headers.append((b"access-control-allow-origin", b"*"))
         return _encoded(file, headers, accept_encoding)
 
 

@@ -291,6 +291,12 @@ class ConversationStore(Protocol):
         """Oldest first, from behind `after_seq`; and whether there are more. All, or the active path."""
         ...
 
+    async def messages_before(
+        self, who: Principal, conversation_id: str, before_seq: int, limit: int
+    ) -> tuple[list[StoredMessage], bool]:
+        """The newest before `before_seq`, oldest first; and whether there are older ones."""
+        ...
+
     async def path(
         self, who: Principal, conversation_id: str, leaf_id: str, from_seq: int
     ) -> list[StoredMessage]:

@@ -215,6 +215,21 @@ async def test_messages_come_in_pages_behind_a_seq(
     assert (more, no_more, behind) == (True, False, [])
 
 
+async def test_messages_are_read_from_the_newest_back(
+    conversations: PostgresConversations, who: Principal
+) -> None:
+    items = [Message(role="user", content=str(n)) for n in range(5)]
+    made = await conversations.create(who, None, {}, items)
+
+    newest, more = await conversations.messages_before(who, made.id, 99, 3)
+    older, no_more = await conversations.messages_before(who, made.id, newest[0].seq, 3)
+
+    assert [row.content for row in older + newest] == ["0", "1", "2", "3", "4"]
+    assert (more, no_more) == (True, False)
+    with pytest.raises(NotFound):
+        await conversations.messages_before(who, new_id("conv"), 99, 3)
+
+
 async def test_a_path_follows_one_branch(
     conversations: PostgresConversations, turns: PostgresTurns, who: Principal
 ) -> None:

@@ -37,6 +37,20 @@ async def test_items_become_messages_oldest_first(client: httpx.AsyncClient) -> 
     assert rest["data"][0]["object"] == "conversation.message"
 
 
+async def test_messages_are_read_from_the_newest_back_too(client: httpx.AsyncClient) -> None:
+    items = [{"type": "message", "role": "user", "content": str(number)} for number in range(1, 6)]
+    made = (await client.post("/v1/conversations", json={"items": items})).json()
+    address = f"/v1/conversations/{made['id']}/messages"
+
+    newest = (await client.get(f"{address}?limit=2&before=2147483647")).json()
+    older = (await client.get(f"{address}?limit=3&before=4")).json()
+
+    assert [m["seq"] for m in newest["data"]] == [4, 5]
+    assert newest["has_more"] is True
+    assert [m["seq"] for m in older["data"]] == [1, 2, 3]
+    assert older["has_more"] is False
+
+
 async def test_pages_go_from_the_newest_back(client: httpx.AsyncClient) -> None:
     made = [(await client.post("/v1/conversations", json={})).json()["id"] for _ in range(3)]
 
@@ -135,7 +149,10 @@ async def test_a_wrong_page_is_refused_by_name(client: httpx.AsyncClient, query:
     assert answer.json()["error"]["param"] == query.partition("=")[0]
 
 
-@pytest.mark.parametrize("query", ["after=-1", "after=99999999999999999999", "limit=1001", "after=1.5"])
+@pytest.mark.parametrize(
+    "query",
+    ["after=-1", "after=99999999999999999999", "limit=1001", "after=1.5", "before=0", "before=9&after=1"],
+)
 async def test_a_wrong_page_of_messages_is_refused_by_name(client: httpx.AsyncClient, query: str) -> None:
     made = (await client.post("/v1/conversations", json={})).json()["id"]
 

@@ -35,6 +35,16 @@ async def test_every_answer_forbids_what_a_page_of_ours_never_does(
     assert "strict-transport-security" not in headers
 
 
+async def test_the_frame_that_draws_diagrams_may_style_itself_and_reaches_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    policy = (await client.get("/diagram.html")).headers["content-security-policy"]
+
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "frame-ancestors 'self'" in policy
+
+
 async def test_a_large_answer_is_compressed_where_the_client_takes_it(client: httpx.AsyncClient) -> None:
     plain = await client.get("/openapi.json", headers={"accept-encoding": "identity"})
     refused = await client.get("/openapi.json", headers={"accept-encoding": "gzip;q=0"})

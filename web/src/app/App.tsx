@@ -1,12 +1,8 @@
 import { MutationCache, QueryCache, QueryClient, QueryClientProvider, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import { useTranslation } from "react-i18next";
-import { writeDraft } from "../features/chat/drafts";
-import { LiveTurns } from "../features/chat/liveTurns";
-import { findGrowingTurn, forgetMessages, hasNewMessages, refreshMessages } from "../features/chat/messages";
-import { findModel } from "../features/chat/models";
+import { createLiveTurns } from "../features/chat/createLiveTurns";
 import { LiveTurnsContext } from "../features/chat/useLiveTurn";
-import { refreshConversations } from "../features/history/conversations";
 import { SignedOut } from "../features/session/SignedOut";
 import { ME, useMe } from "../features/session/session";
 import { Problem } from "../protocol/client";
@@ -14,7 +10,10 @@ import type { ActivityStream } from "../stream/activityStream";
 import { Button } from "../ui/Button";
 import { Notice } from "../ui/Notice";
 import { createActivity, useActivity } from "./activity";
+import { useRoute } from "./router";
 import { Shell } from "./Shell";
+
+const SharedPage = lazy(() => import("../features/chat/SharedPage"));
 
 /** A refusal is an answer: only what may go away by itself is tried again. */
 function isWorthRetrying(failures: number, error: Error): boolean {
@@ -33,28 +32,6 @@ function createClient(): QueryClient {
   return client;
 }
 
-function createLiveTurns(client: QueryClient, activity: ActivityStream): LiveTurns {
-  // What the turn changes in the list comes as events; while they can't come, the list is read.
-  const lookAtList = () => activity.isOpen || void refreshConversations(client);
-  return new LiveTurns({
-    onAccepted: lookAtList,
-    onEnded: async ({ conversationId, state }) => {
-      await refreshMessages(client, conversationId, state.turnId);
-      lookAtList();
-    },
-    onRefused: async ({ conversationId, userText, state }) => {
-      // A message that wasn't taken in survives a reload in the composer.
-      if (userText !== null && state.turnId === null) writeDraft(conversationId, userText);
-      if (!(await hasNewMessages(client, conversationId))) return false;
-      writeDraft(conversationId, "");
-      return true;
-    },
-    onLetGo: ({ conversationId }) => forgetMessages(client, conversationId),
-    findModel: () => findModel(client),
-    findTurn: (conversationId) => findGrowingTurn(conversationId),
-  });
-}
-
 export function App() {
   const [client] = useState(createClient);
   const [activity] = useState(() => createActivity(client));
@@ -62,9 +39,20 @@ export function App() {
   return (
     <QueryClientProvider client={client}>
       <LiveTurnsContext value={liveTurns}>
-        <Door activity={activity} />
+        <Rooms activity={activity} />
       </LiveTurnsContext>
     </QueryClientProvider>
+  );
+}
+
+/** A shared conversation is read without signing in; all else is behind the door. */
+function Rooms({ activity }: { activity: ActivityStream }) {
+  const route = useRoute();
+  if (route.name !== "shared") return <Door activity={activity} />;
+  return (
+    <Suspense fallback={<div aria-busy="true" className="h-full" />}>
+      <SharedPage secret={route.secret} />
+    </Suspense>
   );
 }
 

@@ -63,6 +63,7 @@ export function Shell({ me }: { me: User }) {
             </>
           )}
           <p className="min-w-0 flex-1 truncate px-2 text-sm font-medium text-muted">{title}</p>
+          <div id="chat-actions" className="flex items-center gap-1" />
         </header>
         <main className="flex min-h-0 flex-1 flex-col">
           <ChatPage key={conversationId ?? "new"} conversationId={conversationId} />

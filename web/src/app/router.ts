@@ -1,12 +1,14 @@
-/** The page's two addresses: `/` for a new chat, `/c/{id}` for a conversation. */
+/** The page's addresses: `/` for a new chat, `/c/{id}` for a conversation, `/share/{secret}` for one that is shared. */
 
 import { useSyncExternalStore } from "react";
 
-export type Route = { name: "new" } | { name: "conversation"; id: string };
+export type Route = { name: "new" } | { name: "conversation"; id: string } | { name: "shared"; secret: string };
 
 const listeners = new Set<() => void>();
 
 export function routeOf(pathname: string): Route {
+  const shared = /^\/share\/([^/]+)\/?$/.exec(pathname);
+  if (shared) return { name: "shared", secret: decodeURIComponent(shared[1]!) };
   const match = /^\/c\/([^/]+)\/?$/.exec(pathname);
   return match ? { name: "conversation", id: decodeURIComponent(match[1]!) } : { name: "new" };
 }

@@ -1,5 +1,6 @@
 /** Calls to the server. Every failure comes out as one `Problem`, whatever broke. */
 
+import type { ConversationSettings } from "./chat";
 import type { Conversation, ErrorBody, Message, Model, Page, Turn, User } from "./wire";
 
 export class Problem extends Error {
@@ -51,7 +52,7 @@ async function send(
   }
 }
 
-async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+export async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
   const response = await send(method, path, body, signal);
   if (!response.ok) throw await problemOf(response);
   try {
@@ -62,7 +63,7 @@ async function call<T>(method: string, path: string, body?: unknown, signal?: Ab
   }
 }
 
-const part = encodeURIComponent;
+export const part = encodeURIComponent;
 
 /** Who is signed in, or null. */
 export async function findMe(signal?: AbortSignal): Promise<User | null> {
@@ -83,7 +84,9 @@ export function listConversations(after: string | null, signal?: AbortSignal): P
   return call("GET", `/v1/conversations?limit=40${from}`, undefined, signal);
 }
 
-export const createConversation = () => call<Conversation>("POST", "/v1/conversations", {});
+/** `temporary`: in no list, and gone a day after it was last used. */
+export const createConversation = (begin: { settings?: ConversationSettings; temporary?: boolean } = {}) =>
+  call<Conversation>("POST", "/v1/conversations", begin);
 
 export const renameConversation = (id: string, title: string) =>
   call<Conversation>("PATCH", `/v1/conversations/${part(id)}`, { title });
@@ -109,6 +112,12 @@ export async function listMessages(conversationId: string, seq: number, signal?:
     if (!page.has_more || last === undefined) return messages;
     after = last.seq;
   }
+}
+
+/** The newest messages before a `seq`, or of all; oldest first. `has_more`: there are still older ones. */
+export function listMessagesBefore(conversationId: string, seq: number | null, limit: number, signal?: AbortSignal): Promise<Page<Message>> {
+  const before = seq ?? 2 ** 31 - 1;
+  return call("GET", `/v1/conversations/${part(conversationId)}/messages?limit=${limit}&before=${before}`, undefined, signal);
 }
 
 export interface Ask {

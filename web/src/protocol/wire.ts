@@ -1,5 +1,7 @@
 /** The wire as docs/api.md describes it: what the server sends and takes. Types only, and how to read a content. */
 
+import type { ConversationSettings } from "./chat";
+
 export type Role = "system" | "developer" | "user" | "assistant" | "tool";
 export type MessageStatus = "streaming" | "complete" | "incomplete" | "stopped" | "failed";
 export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter";
@@ -16,6 +18,12 @@ export interface Model {
   object: "model";
   owned_by: string;
   context_length?: number;
+  name?: string | null;
+  description?: string | null;
+  /** US dollars per million tokens; null where it isn't known. */
+  price?: { input: number | null; cached: number | null; output: number | null } | null;
+  abilities?: string[];
+  max_output_tokens?: number | null;
 }
 
 export interface Conversation {
@@ -28,6 +36,8 @@ export interface Conversation {
   /** The end of the path that is shown. */
   active_leaf: string | null;
   metadata: Record<string, string>;
+  temporary?: boolean;
+  settings?: ConversationSettings;
 }
 
 export type ContentPart = { type: "text"; text: string } | { type: "image_url"; image_url: { url: string } };

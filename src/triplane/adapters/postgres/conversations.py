@@ -149,6 +149,13 @@ class PostgresConversations:
         rows = _rows(await self._database.fetch(query, *key, after_seq, limit + 1))
         return [to_message(row) for row in rows[:limit]], len(rows) > limit
 
+    async def messages_before(
+        self, who: Principal, conversation_id: str, before_seq: int, limit: int
+    ) -> tuple[list[StoredMessage], bool]:
+        key = _key(who, conversation_id)
+        rows = _rows(await self._database.fetch(_MESSAGES_BEFORE, *key, before_seq, limit + 1))
+        return [to_message(row) for row in rows[-limit:]], len(rows) > limit
+
     async def path(
         self, who: Principal, conversation_id: str, leaf_id: str, from_seq: int
     ) -> list[StoredMessage]:
@@ -262,6 +269,15 @@ SELECT m.* FROM conversations c LEFT JOIN LATERAL (
     SELECT {MESSAGE_COLUMNS} FROM messages
     WHERE tenant_id = c.tenant_id AND conversation_id = c.id AND seq > $4
     ORDER BY seq LIMIT $5
+) m ON true
+WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.id = $3 AND c.deleted_at IS NULL
+ORDER BY m.seq"""
+
+_MESSAGES_BEFORE = f"""
+SELECT m.* FROM conversations c LEFT JOIN LATERAL (
+    SELECT {MESSAGE_COLUMNS} FROM messages
+    WHERE tenant_id = c.tenant_id AND conversation_id = c.id AND seq < $4
+    ORDER BY seq DESC LIMIT $5
 ) m ON true
 WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.id = $3 AND c.deleted_at IS NULL
 ORDER BY m.seq"""

@@ -236,7 +236,7 @@ async def delete_conversation(request: StrictRequest, deps: Deps, conversation_i
 @get(
     "/v1/conversations/{conversation_id:str}/messages",
     tags=["conversations"],
-    summary="A conversation's messages, oldest first",
+    summary="A conversation's messages, oldest first; with `before`, the newest ones before that `seq`",
     responses=documented(400, 401, 404),
 )
 async def list_messages(
@@ -245,8 +245,16 @@ async def list_messages(
     conversation_id: FromPath[str],
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     after: Annotated[int, QueryParameter(ge=0, le=_LARGEST_SEQ)] = 0,
+    before: Annotated[int | None, QueryParameter(ge=1, le=_LARGEST_SEQ)] = None,
     path: FromQuery[Literal["active"] | None] = None,
 ) -> Page[MessageObject]:
+    if before is not None:
+        if after or path:
+            raise InvalidRequest("before goes without after and path.", param="before")
+        newest, has_older = await deps.conversations.messages_before(
+            request.principal, _known(conversation_id), before, limit
+        )
+        return page_of([present_message(one) for one in newest], has_more=has_older)
     found, has_more = await deps.conversations.messages(
         request.principal, known_conversation(conversation_id), after, limit, only_active=path == "active"
     )

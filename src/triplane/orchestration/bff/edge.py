@@ -28,6 +28,12 @@ _CSP = (
     "img-src 'self' data: blob:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
     "form-action 'self'; object-src 'none'"
 )
+_DIAGRAM_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+)
+"""For the frame that draws diagrams (web/src/diagram): it may style itself, and reach nothing."""
+_DIAGRAM_PATH = "/diagram.html"
 SECURITY_HEADERS: list[tuple[bytes, bytes]] = [
     (b"content-security-policy", _CSP.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -47,6 +53,9 @@ class Edge:
         self._headers = [*SECURITY_HEADERS]
         if https:
             self._headers.append((b"strict-transport-security", b"max-age=31536000"))
+        policy = b"content-security-policy"
+        others = [header for header in self._headers if header[0] != policy]
+        self._diagram_headers = [(policy, _DIAGRAM_CSP.encode()), *others]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -57,7 +66,8 @@ class Edge:
         request_id = given.decode() if _SANE_ID.match(given) else new_id("req")
         set_request_id(scope, request_id)
         app = self._api if first_segment(scope["path"]) in self._api_paths else self._web
-        headers = [*self._headers, (b"x-request-id", request_id.encode())]
+        secure = self._diagram_headers if scope["path"] == _DIAGRAM_PATH else self._headers
+        headers = [*secure, (b"x-request-id", request_id.encode())]
         gzip_accepted = _accepts_gzip(incoming.get(b"accept-encoding", b""))
         sender = _Sender(scope, send, headers, gzip_accepted=gzip_accepted)
         with structlog.contextvars.bound_contextvars(request_id=request_id):

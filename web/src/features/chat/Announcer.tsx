@@ -1,8 +1,15 @@
 import { useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
-import { useLiveTurn } from "./useLiveTurn";
+import { shownText } from "../../stream/turn";
+import { sentencesFrom } from "./sentences";
+import { useLiveTurn, useLiveTurns } from "./useLiveTurn";
 
-/** Says to a screen reader when an answer begins and when it has ended: twice an answer, not at every token. */
+/** A screen reader is told what was written since it was last told, this often at most. */
+const EVERY_MS = 4000;
+/** What it may still be reading. */
+const KEPT = 4;
+
+/** Says when an answer begins, its sentences as they are finished, and when it has ended; never a token. */
 export function Announcer({ conversationId }: { conversationId: string | null }) {
   const phase = useLiveTurn(conversationId, (turn) => {
     if (turn === null) return "idle";
@@ -11,18 +18,45 @@ export function Announcer({ conversationId }: { conversationId: string | null })
     return turn.isStopping ? "stopping" : "answering";
   });
   const { t } = useTranslation("chat");
-  const [words, setWords] = useState("");
+  const liveTurns = useLiveTurns();
+  const [said, setSaid] = useState<readonly { id: number; words: string }[]>([]);
+  const count = useRef(0);
   const before = useRef(phase);
+
   useEffect(() => {
+    const say = (words: string) => {
+      if (words === "") return;
+      count.current += 1;
+      const id = count.current;
+      setSaid((all) => [...all, { id, words }].slice(-KEPT));
+    };
     const was = before.current;
     before.current = phase;
-    if (phase === "answering") setWords(t("announce.answering"));
-    else if (was === "answering" && (phase === "ended" || phase === "idle")) setWords(t("announce.complete"));
-    else if (was === "stopping" && (phase === "ended" || phase === "idle")) setWords(t("announce.stopped"));
-  }, [phase, t]);
+    const isOver = phase === "ended" || phase === "idle";
+    if (isOver && was === "answering") say(t("announce.complete"));
+    if (isOver && was === "stopping") say(t("announce.stopped"));
+    if (phase !== "answering" || conversationId === null) return;
+    say(t("announce.answering"));
+    let upTo = shownText(liveTurns.get(conversationId)!.state).length;
+    const tell = () => {
+      const turn = liveTurns.get(conversationId);
+      if (!turn) return;
+      const next = sentencesFrom(shownText(turn.state), upTo, t("announce.code"));
+      upTo = next.upTo;
+      say(next.words);
+    };
+    const timer = setInterval(tell, EVERY_MS);
+    return () => {
+      clearInterval(timer);
+      tell();
+    };
+  }, [phase, conversationId, liveTurns, t]);
+
   return (
-    <p role="status" aria-live="polite" className="sr-only">
-      {words}
-    </p>
+    <div role="log" aria-live="polite" aria-relevant="additions" aria-label={t("announce.name")} className="sr-only">
+      {said.map(({ id, words }) => (
+        <p key={id}>{words}</p>
+      ))}
+    </div>
   );
 }

@@ -1,18 +1,17 @@
 import type { TFunction } from "i18next";
-import { lazy, memo, type ReactNode, Suspense, useRef } from "react";
+import { lazy, memo, type ReactNode, Suspense } from "react";
 import { useTranslation } from "react-i18next";
 import { type Message, type MessageStatus, textOf } from "../../protocol/wire";
 import { shownText } from "../../stream/turn";
-import { IconButton } from "../../ui/Button";
-import { CopyButton } from "../../ui/CopyButton";
 import { Icon, Logo } from "../../ui/Icon";
+import { AnswerActions } from "./AnswerActions";
 import type { MessageActions } from "./MessageList";
 import { useFailure } from "./useFailure";
-import { useLiveTurn } from "./useLiveTurn";
+import { useLiveTurn, useLiveTurns } from "./useLiveTurn";
 
-const Markdown = lazy(() => import("./Markdown"));
+const Markdown = lazy(() => import("./markdown/Markdown"));
 /** Fetched while the answer is still being thought of, so that the first words needn't wait for it. */
-export const warmUpMarkdown = (): unknown => import("./Markdown").catch(() => undefined);
+export const warmUpMarkdown = (): unknown => import("./markdown/Markdown").catch(() => undefined);
 
 interface AssistantMessageProps {
   conversationId: string;
@@ -28,13 +27,14 @@ export const AssistantMessage = memo(function AssistantMessage(props: AssistantM
   const { t } = useTranslation("chat");
   const { conversationId, message, isLast, actions, branches } = props;
   const live = useLiveTurn(message === null ? conversationId : null, (turn) => turn);
+  const liveTurns = useLiveTurns();
+  const name = message ? liveTurns.keyOf(message.id) : (live?.key ?? "");
   const isGrowing = live !== null && live.phase !== "ended" && live.phase !== "refused";
   const text = message ? textOf(message.content) : live ? shownText(live.state) : "";
   const model = message?.model ?? live?.state.model ?? null;
   const failure = useFailure(message);
   const error = live?.state.error ?? failure;
   const status = message?.status ?? live?.state.status ?? "streaming";
-  const body = useRef<HTMLDivElement>(null);
   const isWaiting = text === "" && (isGrowing || message?.status === "streaming");
   const canGoOn = isLast && text !== "" && (status === "stopped" || status === "incomplete" || message?.finish_reason === "length");
   const onGoOn = actions && message && canGoOn ? () => actions.goOn(message) : null;
@@ -42,19 +42,19 @@ export const AssistantMessage = memo(function AssistantMessage(props: AssistantM
     <article className="group/answer relative" aria-busy={isGrowing}>
       <h2 className="sr-only">{t("triplaneSaid")}</h2>
       <Logo className="absolute top-1 -start-10 hidden size-6 xl:block" />
-      <div ref={body} dir="auto" data-testid="answer">
-        {isWaiting ? <WaitingDots /> : <Answer text={text} isGrowing={isGrowing} />}
+      <div dir="auto" data-testid="answer">
+        {isWaiting ? <WaitingDots /> : <Answer name={name} text={text} isGrowing={isGrowing} />}
       </div>
-      {live?.phase === "reconnecting" && <p role="status" className="mt-3 text-sm text-muted">{t("reconnecting")}</p>}
       {!isGrowing && (
         <>
           <StatusNote status={status} finishReason={message?.finish_reason ?? null} detail={error?.message} onGoOn={onGoOn} />
-          <Actions
+          <AnswerActions
             text={text}
             model={model}
             createdAt={message?.created_at}
+            turnId={message?.turn_id ?? null}
             isLast={isLast}
-            onAgain={actions && message && (() => actions.answerAgain(message))}
+            onAgain={actions && message && ((asked) => actions.answerAgain(message, asked))}
             branches={branches}
           />
         </>
@@ -64,10 +64,10 @@ export const AssistantMessage = memo(function AssistantMessage(props: AssistantM
 });
 
 /** The plain text stands in while the Markdown renderer loads. */
-function Answer({ text, isGrowing }: { text: string; isGrowing: boolean }) {
+function Answer({ name, text, isGrowing }: { name: string; text: string; isGrowing: boolean }) {
   return (
     <Suspense fallback={<div className="prose whitespace-pre-wrap">{text}</div>}>
-      <Markdown text={text} isGrowing={isGrowing} />
+      <Markdown name={name} text={text} isGrowing={isGrowing} />
     </Suspense>
   );
 }
@@ -122,33 +122,4 @@ function statusWords(t: TFunction<"chat">, status: MessageStatus, finishReason: 
     case "streaming":
       return null;
   }
-}
-
-interface ActionsProps {
-  text: string;
-  model: string | null;
-  createdAt: number | undefined;
-  isLast: boolean;
-  onAgain: (() => void) | null;
-  branches: ReactNode;
-}
-
-/** Quiet until wanted: always there under the last answer, elsewhere on hover, on focus and on touch. */
-function Actions({ text, model, createdAt, isLast, onAgain, branches }: ActionsProps) {
-  const { t, i18n } = useTranslation("chat");
-  const quiet = isLast ? "" : "opacity-0 group-hover/answer:opacity-100 group-focus-within/answer:opacity-100 pointer-coarse:opacity-100";
-  const time = createdAt === undefined ? null : new Date(createdAt * 1000);
-  return (
-    <div className={`mt-2 -ms-1.5 flex items-center gap-2 text-xs text-muted transition-opacity ${quiet}`}>
-      {branches}
-      {text !== "" && <CopyButton label={t("copyAnswer")} text={() => text} />}
-      {onAgain && <IconButton icon="retry" label={t("answerAgain")} className="size-8!" onClick={onAgain} />}
-      {model && <span className="truncate">{model}</span>}
-      {time && (
-        <time dateTime={time.toISOString()} title={time.toLocaleString(i18n.language)}>
-          {time.toLocaleTimeString(i18n.language, { hour: "2-digit", minute: "2-digit" })}
-        </time>
-      )}
-    </div>
-  );
 }

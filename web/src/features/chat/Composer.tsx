@@ -18,6 +18,8 @@ interface ComposerProps {
   /** Another message can't go out yet, such as while a refused one waits. */
   isBlocked: boolean;
   onSend: (text: string) => void;
+  /** Keeps a message until the answer has ended; false if there is no room. Null while there is nothing to wait for. */
+  onQueue: ((text: string) => boolean) | null;
   onStop: () => void;
   /** What stands beside the send button: the model. */
   children?: ReactNode;
@@ -25,12 +27,14 @@ interface ComposerProps {
 
 const TALLEST_PX = 240;
 
-export function Composer({ ref, conversationId, isAnswering, isStopping, isBlocked, onSend, onStop, children }: ComposerProps) {
+export function Composer({ ref, conversationId, isAnswering, isStopping, isBlocked, onSend, onQueue, onStop, children }: ComposerProps) {
   const { t } = useTranslation("chat");
   const [text, setText] = useState(() => readDraft(conversationId));
   const field = useRef<HTMLTextAreaElement>(null);
   const isTouch = useMedia("(pointer: coarse)");
-  const canSend = text.trim() !== "" && !isAnswering && !isBlocked;
+  const hasText = text.trim() !== "";
+  const canQueue = hasText && isAnswering && onQueue !== null;
+  const canSend = hasText && !isAnswering && !isBlocked;
 
   function change(next: string) {
     setText(next);
@@ -48,8 +52,9 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
 
   function submit(event?: FormEvent) {
     event?.preventDefault();
-    if (!canSend) return;
     const sent = text.trim();
+    if (canQueue && onQueue(sent)) return change("");
+    if (!canSend) return;
     change("");
     onSend(sent);
   }
@@ -75,7 +80,7 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
         ref={field}
         rows={1}
         value={text}
-        placeholder={t("placeholder")}
+        placeholder={t(isAnswering ? "queue.placeholder" : "placeholder")}
         dir="auto"
         autoComplete="off"
         enterKeyHint={isTouch ? "enter" : "send"}
@@ -84,7 +89,12 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
         className="block w-full resize-none bg-transparent px-5 pt-4 pb-1 leading-relaxed outline-none placeholder:text-faint"
       />
       <div className="flex items-center justify-between gap-2 p-2.5 ps-3">
-        <div className="min-w-0">{children}</div>
+        <div className="flex min-w-0 items-center gap-0.5">{children}</div>
+        {canQueue && (
+          <button type="submit" aria-label={t("queue.add")} title={t("queue.add")} className="ms-auto grid size-9 shrink-0 place-items-center rounded-full border border-line text-muted transition-colors hover:bg-hover hover:text-ink">
+            <Icon name="send" />
+          </button>
+        )}
         {isAnswering ? (
           <RoundButton label={t(isStopping ? "stopping" : "stop")} onClick={onStop} disabled={isStopping}>
             <span className="size-3.5 rounded-[4px] bg-current" />

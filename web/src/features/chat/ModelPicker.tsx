@@ -1,27 +1,41 @@
 import { useTranslation } from "react-i18next";
 import { Icon } from "../../ui/Icon";
+import { ModelList } from "./ModelList";
 import type { ModelChoice } from "./models";
+import { Popover } from "./Popover";
 
-/** One model is just named; of several, one is chosen. */
+/** The model that answers, and the way to another. */
 export function ModelPicker({ models, chosen, choose }: ModelChoice) {
   const { t } = useTranslation("chat");
   if (chosen === null) return null;
-  if (models.length === 1) return <span className="block truncate px-2 text-xs text-muted">{chosen}</span>;
+  const model = models.find(({ id }) => id === chosen);
+  const name = model?.name || chosen;
   return (
-    <label className="relative flex h-8 max-w-full items-center rounded-lg text-muted hover:bg-hover hover:text-ink">
-      <span className="sr-only">{t("model")}</span>
-      <select
-        value={chosen}
-        onChange={(event) => choose(event.target.value)}
-        className="h-full field-sizing-content max-w-56 appearance-none truncate rounded-lg bg-transparent ps-2 pe-7 text-xs"
-      >
-        {models.map((model) => (
-          <option key={model.id} value={model.id} className="bg-raised text-ink">
-            {model.id}
-          </option>
-        ))}
-      </select>
-      <Icon name="chevron" className="pointer-events-none absolute end-1.5 size-4" />
-    </label>
+    <Popover
+      label={t("models.choose")}
+      button={(opener) => (
+        <button
+          type="button"
+          aria-label={t("models.button", { model: name })}
+          {...opener}
+          className="flex h-8 min-w-0 items-center gap-1 rounded-lg px-2 text-xs text-muted transition-colors hover:bg-hover hover:text-ink aria-expanded:bg-hover"
+        >
+          <span className="truncate">{name}</span>
+          <Icon name="chevron" className="size-4" />
+        </button>
+      )}
+    >
+      {(close) => (
+        <ModelList
+          models={models}
+          chosen={chosen}
+          label={t("model")}
+          onChoose={(id) => {
+            choose(id);
+            close();
+          }}
+        />
+      )}
+    </Popover>
   );
 }

@@ -1,6 +1,7 @@
 import { type KeyboardEvent, memo, type ReactNode, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Button, IconButton } from "../../ui/Button";
+import { CopyButton } from "../../ui/CopyButton";
 import { useMedia } from "../../ui/media";
 
 interface UserMessageProps {
@@ -22,11 +23,12 @@ export const UserMessage = memo(function UserMessage({ text, onEdit, branches, i
         {text}
       </div>
       <div className="-mb-4 flex h-8 items-center">
+        <CopyButton label={t("copyMessage")} text={() => text} className="quiet group-hover/question:opacity-100" />
         {onEdit && (
           <IconButton
             icon="pencil"
             label={t("editMessage")}
-            className="size-8! opacity-0 group-focus-within/question:opacity-100 group-hover/question:opacity-100 pointer-coarse:opacity-100"
+            className="quiet size-8! group-hover/question:opacity-100"
             onClick={() => setIsEditing(true)}
           />
         )}

@@ -10,43 +10,7 @@ import { continueTurn, followTurn, newRequestId, openTurn, Problem, regenerateTu
 import { mayPass, runTurn } from "../../stream/follow";
 import { backoffMs, pauseUntilOnline } from "../../stream/reading";
 import { emptyTurn, fromTheStart, type TurnState } from "../../stream/turn";
-
-export type LivePhase = "sending" | "streaming" | "reconnecting" | "ended" | "refused";
-
-export interface LiveTurn {
-  /** Names the turn in the page from its first moment on, before the server has given ids. */
-  key: string;
-  conversationId: string;
-  kind: "ask" | "regenerate" | "continue" | "follow";
-  /** What the person sent; null when the question is there already. */
-  userText: string | null;
-  /** The message that the turn begins behind, where that isn't the end of what is shown. */
-  parentId: string | null | undefined;
-  /** The turn that is continued, or answered again. */
-  sourceTurnId: string | null;
-  requestId: string;
-  /** The same at every try: a request id goes with one model. Null until it is known. */
-  modelAsked: string | null;
-  phase: LivePhase;
-  isStopping: boolean;
-  state: TurnState;
-  problem: Problem | null;
-}
-
-export interface LiveTurnsHooks {
-  /** The server has taken the turn in: its conversation has changed. */
-  onAccepted(turn: LiveTurn): void;
-  /** The turn is over; resolves when its messages have been read back from the store. */
-  onEnded(turn: LiveTurn): Promise<void>;
-  /** The server said no. Resolves to true when the store has the turn nevertheless, with how it failed. */
-  onRefused(turn: LiveTurn): Promise<boolean>;
-  /** The page follows it no more, though it goes on. */
-  onLetGo(turn: LiveTurn): void;
-  /** The model that a new turn asks. */
-  findModel(): Promise<string>;
-  /** The turn that goes on in a conversation, when its stream hasn't named it yet. */
-  findTurn(conversationId: string): Promise<string | null>;
-}
+import { blank, type LiveTurn, type LiveTurnsHooks } from "./liveTurn";
 
 /** A browser allows six connections to one server: one is for live updates, and stopping an answer needs one too. */
 const MOST_STREAMS = 3;
@@ -88,17 +52,16 @@ export class LiveTurns {
   }
 
   /** Asks, at the end of what is shown or, with a parent, in another branch. */
-  send(conversationId: string, text: string, parentId?: string | null): void {
+  send(conversationId: string, text: string, parentId?: string | null, requestId = newRequestId()): void {
     if (this.#running.has(conversationId)) return;
-    const requestId = newRequestId();
     this.#run({ ...blank(conversationId), key: requestId, requestId, kind: "ask", userText: text, parentId });
   }
 
-  /** Has the question of a turn answered again. */
-  regenerate(conversationId: string, sourceTurnId: string, parentId: string | null): void {
+  /** Has the question of a turn answered again; by the model that is chosen, or by another. */
+  regenerate(conversationId: string, sourceTurnId: string, parentId: string | null, modelAsked: string | null = null): void {
     if (this.#running.has(conversationId)) return;
     const requestId = newRequestId();
-    this.#run({ ...blank(conversationId), key: requestId, requestId, kind: "regenerate", sourceTurnId, parentId });
+    this.#run({ ...blank(conversationId), key: requestId, requestId, kind: "regenerate", sourceTurnId, parentId, modelAsked });
   }
 
   /** Goes on with an answer that ended early, where it stands. */
@@ -195,7 +158,7 @@ export class LiveTurns {
   async #open(turn: LiveTurn, signal: AbortSignal): Promise<Response> {
     const { conversationId, requestId, userText, parentId, kind, sourceTurnId } = turn;
     if (kind === "continue" && sourceTurnId !== null) return continueTurn(sourceTurnId, signal);
-    const model = this.#running.get(conversationId)?.turn.modelAsked ?? (await this.#hooks.findModel());
+    const model = this.#running.get(conversationId)?.turn.modelAsked ?? (await this.#hooks.findModel(conversationId));
     this.#change(conversationId, { modelAsked: model });
     if (kind === "regenerate" && sourceTurnId !== null) return regenerateTurn(sourceTurnId, model, requestId, signal);
     return openTurn({ conversationId, model, text: userText ?? "", requestId, parentId }, signal);
@@ -255,7 +218,9 @@ export class LiveTurns {
         else return this.#refuse(conversationId, error);
       }
     }
-    if (this.#running.get(conversationId) === running) this.dismiss(conversationId);
+    if (this.#running.get(conversationId) !== running) return;
+    this.dismiss(conversationId);
+    this.#hooks.onSettled(running.turn);
   }
 
   #refuse(conversationId: string, problem: Problem): void {
@@ -290,21 +255,4 @@ export class LiveTurns {
   #notify(conversationId: string): void {
     for (const listener of this.#listeners.get(conversationId) ?? []) listener();
   }
-}
-
-function blank(conversationId: string): LiveTurn {
-  return {
-    key: "",
-    conversationId,
-    kind: "follow",
-    userText: null,
-    parentId: undefined,
-    sourceTurnId: null,
-    requestId: "",
-    modelAsked: null,
-    phase: "sending",
-    isStopping: false,
-    state: emptyTurn,
-    problem: null,
-  };
 }

@@ -1,10 +1,11 @@
 /** The models that can be asked, and which one this person last chose. */
 
-import { type QueryClient, queryOptions, useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { type QueryClient, queryOptions, useQuery, useQueryClient } from "@tanstack/react-query";
 import { read, write } from "../../app/storage";
 import { listModels, Problem } from "../../protocol/client";
 import type { Model } from "../../protocol/wire";
+import { ME } from "../session/session";
+import { type ConversationSettingsHeld, settingsKnown } from "./conversationSettings";
 
 const KEY = "triplane.model";
 
@@ -24,21 +25,27 @@ const pick = (models: readonly Model[], wanted: string | null): string | null =>
   models.find((model) => model.id === wanted)?.id ?? models[0]?.id ?? null;
 
 /** The model to ask, also when the list of models is still on its way. */
-export async function findModel(client: QueryClient): Promise<string> {
+export async function findModel(client: QueryClient, conversationId: string): Promise<string> {
   const { data } = await client.ensureQueryData(modelsQuery);
-  const found = pick(data, read(KEY));
+  const found = pick(data, settingsKnown(client, conversationId)?.model ?? usualModel(client));
   if (found === null) throw new Problem(503, "overloaded", "There is no model to ask.");
   return found;
 }
 
-export function useModelChoice(): ModelChoice {
-  const { data } = useQuery(modelsQuery);
-  const [wanted, setWanted] = useState(() => read(KEY));
-  const models = data?.data ?? [];
-  const chosen = pick(models, wanted);
+/** What the person has set for new chats; else what was chosen last here. */
+const usualModel = (client: QueryClient): string | null =>
+  client.getQueryData<{ settings?: { default_model?: string | null } } | null>(ME)?.settings?.default_model ?? read(KEY);
+
+export const useModels = (): readonly Model[] => useQuery(modelsQuery).data?.data ?? [];
+
+/** A conversation keeps its model; a new one begins with the one that was chosen last. */
+export function useModelChoice({ settings, change }: ConversationSettingsHeld): ModelChoice {
+  const models = useModels();
+  const usual = usualModel(useQueryClient());
+  const chosen = pick(models, settings.model ?? usual);
   const choose = (id: string) => {
-    setWanted(id);
     write(KEY, id);
+    change({ ...settings, model: id });
   };
   return { models, chosen, choose };
 }

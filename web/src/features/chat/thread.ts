@@ -3,8 +3,10 @@
 import type { ActivityEvent, Message } from "../../protocol/wire";
 
 export interface Thread {
-  /** Of all branches, by `seq`. */
+  /** Of all branches, by `seq`: the newest ones, as far back as they have been read. */
   messages: readonly Message[];
+  /** Whether there are messages before the first of these. */
+  hasOlder: boolean;
   /** The end of the path that is shown; null shows nothing. */
   leafId: string | null;
   /** The `seq` from which on the store may say something else by now; null: nothing has been heard of that. */
@@ -17,7 +19,7 @@ export interface Placed {
   siblings: readonly string[];
 }
 
-export const emptyThread: Thread = { messages: [], leafId: null, doubtedFrom: null };
+export const emptyThread: Thread = { messages: [], hasOlder: false, leafId: null, doubtedFrom: null };
 
 /** What tools said, and a system's words, are not shown as messages. */
 const isShown = (message: Message): boolean => message.role === "user" || message.role === "assistant";

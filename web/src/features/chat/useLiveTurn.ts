@@ -1,5 +1,6 @@
 import { createContext, useCallback, useContext, useSyncExternalStore } from "react";
-import type { LiveTurn, LiveTurns } from "./liveTurns";
+import type { LiveTurn } from "./liveTurn";
+import type { LiveTurns } from "./liveTurns";
 
 export const LiveTurnsContext = createContext<LiveTurns | null>(null);
 

@@ -1,0 +1,22 @@
+import { expect, test } from "vitest";
+import { sentencesFrom } from "./sentences";
+
+test("only whole sentences are said, and each once", () => {
+  const first = sentencesFrom("The sea is **calm**. The keeper", 0, "Code.");
+  expect(first.words).toBe("The sea is calm.");
+  const second = sentencesFrom("The sea is **calm**. The keeper sleeps. And", first.upTo, "Code.");
+  expect(second.words).toBe("The keeper sleeps.");
+});
+
+test("a number with a point isn't the end of a sentence", () => {
+  expect(sentencesFrom("It is 3.14 or so", 0, "Code.").words).toBe("");
+});
+
+test("a block of code is named, once it is whole, and not read", () => {
+  expect(sentencesFrom("See this:\n\n```py\nprint(1). \n", 0, "Code.").words).toBe("See this:");
+  expect(sentencesFrom("See this:\n\n```py\nprint(1)\n```\nDone. ", 0, "Code.").words).toBe("See this: Code. Done.");
+});
+
+test("a link is said by its words", () => {
+  expect(sentencesFrom("Read [the log](http://x/y). Then", 0, "Code.").words).toBe("Read the log.");
+});
