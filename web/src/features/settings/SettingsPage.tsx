@@ -1,0 +1,3 @@
+export default function SettingsPage({ section }: { section: string }) {
+  return <p>{section}</p>;
+}
