@@ -10,7 +10,7 @@ from triplane.domain.completion import Message
 from triplane.domain.conversation import Conversation, Principal, StoredMessage
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import new_id
-from triplane.orchestration.accounts.ports import ApiKey, User
+from triplane.orchestration.accounts.ports import UNKNOWN_ORIGIN, ApiKey, Origin, Session, User
 
 
 def _now() -> datetime:
@@ -23,6 +23,7 @@ class FakeAccountStore:
     links: dict[bytes, tuple[User, datetime]] = field(default_factory=dict)
     sessions: dict[str, tuple[User, datetime]] = field(default_factory=dict)
     keys: dict[bytes, tuple[Principal, ApiKey]] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
 
     async def ensure_first_administrator(self) -> User:
         if not self.users:
@@ -43,7 +44,9 @@ class FakeAccountStore:
         user, expires_at = self.links.pop(token_sha256, (None, _now()))
         return user if expires_at > _now() else None
 
-    async def add_session(self, user: User, session_id: str, expires_at: datetime) -> None:
+    async def add_session(
+        self, user: User, session_id: str, expires_at: datetime, origin: Origin = UNKNOWN_ORIGIN
+    ) -> None:
         self.sessions[session_id] = (user, expires_at)
 
     async def find_session(self, session_id: str) -> User | None:
@@ -52,6 +55,18 @@ class FakeAccountStore:
 
     async def end_session(self, session_id: str) -> None:
         self.sessions.pop(session_id, None)
+
+    async def list_sessions(self, who: Principal) -> list[Session]:
+        return []
+
+    async def end_own_session(self, who: Principal, session_id: str) -> None:
+        await self.end_session(session_id)
+
+    async def end_other_sessions(self, who: Principal) -> int:
+        return 0
+
+    async def note_seen(self, session_ids: Sequence[str]) -> None:
+        self.seen += session_ids
 
     async def add_api_key(self, who: Principal, key: ApiKey, secret_sha256: bytes) -> None:
         self.keys[secret_sha256] = (msgspec.structs.replace(who, api_key_id=key.id), key)

@@ -10,6 +10,7 @@ from triplane.domain.completion import CompletionRequest, Flow, Message, Samplin
 from triplane.domain.events import Delta, EngineEvent, Finished, Usage
 from triplane.domain.money import EngineCall
 from triplane.inference.catalogue import parse_catalogue
+from triplane.inference.embedding_cache import EmbeddingStore
 from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
 from triplane.inference.observer import GatewayObserver
@@ -56,6 +57,7 @@ async def running_fleet(
     plans: dict[str, Any] | None = None,
     observer: GatewayObserver | None = None,
     responses: ResponseStore | None = None,
+    embeddings: EmbeddingStore | None = None,
     **model: Any,
 ) -> AsyncIterator[Fleet]:
     """A fleet. A route's `replicas` is how many engines it has (one); the rest goes into the catalogue."""
@@ -77,7 +79,9 @@ async def running_fleet(
             }
         models = {MODEL: {"routes": list(tables), **model}}
         catalogue = parse_catalogue({"routes": tables, "models": models, "plans": plans or {}})
-        gateway = Gateway(catalogue, EngineOpener({}), observer=observer, responses=responses)
+        gateway = Gateway(
+            catalogue, EngineOpener({}), observer=observer, responses=responses, embeddings=embeddings
+        )
         stack.push_async_callback(gateway.close)
         yield Fleet(gateway, engines)
 

@@ -12,7 +12,15 @@ from litestar.types import ControllerRouterHandler
 from fakes import FakeAccountStore, FakeConversationStore
 from triplane.domain.conversation import Principal
 from triplane.experience.web_app import WebApp
+from triplane.orchestration.accounts.administration_ports import (
+    AuditLog,
+    DefaultSettings,
+    NobodyAudits,
+    SettingsStore,
+)
 from triplane.orchestration.accounts.api_keys import ApiKeys
+from triplane.orchestration.accounts.last_seen import LastSeen
+from triplane.orchestration.accounts.open_streams import OpenStreams
 from triplane.orchestration.accounts.ports import AccountStore
 from triplane.orchestration.accounts.sessions import Sessions, principal_of
 from triplane.orchestration.announcing import Announcer, NobodyListens
@@ -34,6 +42,10 @@ class HttpApp:
     checks: dict[str, Check] = field(default_factory=dict)
     public_url: str | None = None
     announcer: Announcer = field(default_factory=NobodyListens)
+    settings: SettingsStore = field(default_factory=DefaultSettings)
+    audit: AuditLog = field(default_factory=NobodyAudits)
+    streams: OpenStreams = field(default_factory=OpenStreams)
+    last_seen: LastSeen = field(default_factory=LastSeen)
     dist: Path = Path("/nonexistent")
     extra_handlers: Sequence[ControllerRouterHandler] = ()
 
@@ -53,6 +65,10 @@ class HttpApp:
             max_body_bytes=MAX_BODY,
             public_url=self.public_url,
             announcer=self.announcer,
+            settings=self.settings,
+            audit=self.audit,
+            streams=self.streams,
+            last_seen=self.last_seen,
         )
         return create_app(deps, self.extra_handlers)
 

@@ -16,6 +16,7 @@ from triplane.inference.buckets import MemoryBuckets
 from triplane.inference.limit_policy import LimitPolicy
 from triplane.inference.limits import Limiter
 from triplane.inference.service.completions import Completions
+from triplane.inference.service.embeddings import Embeddings
 from triplane.inference.service.http_proxy import HttpProxy
 from triplane.inference.service.keys import KeyFile, make_key
 from triplane.inference.service.metering import CallMeter
@@ -90,7 +91,15 @@ async def serving_proxy(
         completions = Completions(fleet.gateway, limiter, usage_log)
         tracing = start_tracing(None, "test", "0")
         server = HttpServer(
-            HttpProxy(fleet.gateway, KeyFile(keys), completions, metrics, tracing), MAX_BODY_BYTES
+            HttpProxy(
+                fleet.gateway,
+                KeyFile(keys),
+                completions,
+                Embeddings(fleet.gateway, limiter, usage_log),
+                metrics,
+                tracing,
+            ),
+            MAX_BODY_BYTES,
         )
         listening = socket.create_server(("127.0.0.1", 0))
         await server.start(listening)

@@ -83,9 +83,14 @@ def _said(process: "subprocess.Popen[str]") -> dict[str, str]:
     return said
 
 
-def card_of(server: SimulatedEngineServer, **abilities: bool) -> ModelCard:
+def card_of(server: SimulatedEngineServer, *, supports_continuation: bool = False) -> ModelCard:
     engine = server.engine
-    return ModelCard(id=engine.model_id, context_length=engine.max_model_len, owned_by="test", **abilities)
+    return ModelCard(
+        id=engine.model_id,
+        context_length=engine.max_model_len,
+        owned_by="test",
+        supports_continuation=supports_continuation,
+    )
 
 
 def engine_at(server: SimulatedEngineServer) -> OpenAIEngine:

@@ -18,6 +18,7 @@ from triplane.domain.conversation import (
     TurnRecord,
     UsageEvent,
 )
+from triplane.domain.embeddings import EmbeddingRequest, Vector, vector_of
 from triplane.domain.errors import ModelNotFound, NotFound
 from triplane.domain.events import EngineEvent, Finished, LogEntry, TurnEnded, Usage
 from triplane.domain.ids import new_id
@@ -73,6 +74,26 @@ async def _first(events: AsyncIterator[EngineEvent]) -> AsyncIterator[EngineEven
         yield await anext(events)
 
 
+class ScriptedEmbedding:
+    """Every text has the same vector, and is one token."""
+
+    def __init__(self, request: EmbeddingRequest) -> None:
+        self._request = request
+        self.usage = Usage(prompt_tokens=len(request.inputs))
+
+    @property
+    def calls(self) -> list[EngineCall]:
+        return [engine_call(self.usage)]
+
+    async def vectors(self) -> list[Vector]:
+        if self._request.model != "model":
+            raise ModelNotFound("There is no such model.", param="model")
+        return [vector_of([0.5, 1.0]) for _ in self._request.inputs]
+
+    async def aclose(self) -> None:
+        pass
+
+
 class ScriptedGateway:
     """One model, `model`; counts a token for each word and two for the template."""
 
@@ -98,6 +119,9 @@ class ScriptedGateway:
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> list[int]:
         return [len(text_of(message.content).split()) + 2 for message in messages]
+
+    def embed(self, request: EmbeddingRequest) -> "ScriptedEmbedding":
+        return ScriptedEmbedding(request)
 
     async def models(self) -> list[ModelCard]:
         return [self.card]

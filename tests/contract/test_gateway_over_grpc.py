@@ -139,6 +139,7 @@ async def test_tokens_and_models_are_told(local: Gateway, remote: RemoteGateway)
 
     assert await remote.count_tokens("smollm2", messages) == await local.count_tokens("smollm2", messages)
     assert await remote.models() == await local.models()
+    assert await remote.catalogue() == await local.catalogue()
     assert [route.name for route in await remote.fleet()] == ["only"]
 
 

@@ -507,3 +507,50 @@ async def test_a_dropped_connection_is_reset_behind_exactly_the_tokens_it_was_to
 
     assert sum(line.startswith(b"data: ") for line in lines) == 1 + 5
     assert (record.ended, record.delivered_tokens) == ("aborted", 5)
+
+
+async def embed(
+    http: aiohttp.ClientSession, server: SimulatedEngineServer, *texts: str
+) -> tuple[int, dict[str, Any]]:
+    async with http.post(f"{server.url}/embeddings", json={"input": list(texts)}) as response:
+        return response.status, await response.json()
+
+
+async def test_an_embedding_costs_the_reading_of_its_inputs_and_no_token(
+    server: SimulatedEngineServer, http: aiohttp.ClientSession
+) -> None:
+    status, answer = await embed(http, server, "one two three", "four")
+
+    told = server.engine.simulation
+    assert status == 200
+    assert [each["index"] for each in answer["data"]] == [0, 1]
+    assert answer["usage"]["prompt_tokens"] == told.prompt_computed == 4
+    assert (told.generated, told.finished, told.running) == (0, 2, 0)
+    assert told.simulated_s > 0
+
+
+async def test_the_same_text_has_the_same_vector_at_every_engine(http: aiohttp.ClientSession) -> None:
+    async with running_simulated_engines(2) as servers:
+        answers = [(await embed(http, each, "the sea"))[1]["data"] for each in servers]
+    assert answers[0] == answers[1]
+
+
+async def test_an_embedding_that_nobody_waits_for_is_given_up(http: aiohttp.ClientSession) -> None:
+    async with running_simulated_engines(1, speed=1.0) as [server]:
+        server.faults.set(FaultPlan(faults=[Slow(factor=20)]))
+        asking = asyncio.create_task(embed(http, server, "a text " * 500, "another"))
+        async with asyncio.timeout(WITHIN_S):
+            while server.engine.simulation.running < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            asking.cancel()
+            while server.engine.simulation.aborted < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert server.engine.simulation.running == 0
+
+
+@pytest.mark.parametrize("bad", [[], [""], "", 7, ["a", 1]])
+async def test_inputs_that_cannot_be_embedded_are_refused(
+    bad: Any, server: SimulatedEngineServer, http: aiohttp.ClientSession
+) -> None:
+    async with http.post(f"{server.url}/embeddings", json={"input": bad}) as response:
+        assert response.status == 400

@@ -110,3 +110,22 @@ async def test_an_engine_that_says_nothing_is_given_up() -> None:
 
     assert trial.problem is not None
     assert "within 0.2 s" in trial.problem
+
+
+async def test_a_replica_that_only_embeds_is_asked_for_an_embedding() -> None:
+    async with running_simulated_engines(1) as [server]:
+        route = {
+            "engine": "vllm",
+            "urls": [server.url],
+            "model": server.engine.model_id,
+            "context_length": 4096,
+            "abilities": ["embeddings"],
+        }
+        catalogue = parse_catalogue(
+            {"routes": {"embedder": route}, "models": {"m": {"routes": ["embedder"]}}}
+        )
+        trial = await try_replica(catalogue, "embedder", server.url, EngineOpener({}))
+
+        assert trial.problem is None
+        assert trial.ttft_s is not None
+        assert server.engine.simulation.generated == 0

@@ -22,9 +22,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
+users = typer.Typer(help="Users: list, create, disable, plan.", no_args_is_help=True)
 models = typer.Typer(help="What is served, and model files of the embedded engine.", no_args_is_help=True)
 database = typer.Typer(help="The database: its version, backups.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+app.add_typer(users, name="users")
 app.add_typer(models, name="models")
 app.add_typer(database, name="db")
 
@@ -265,6 +267,52 @@ def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="From `
 
     asyncio.run(revoke_key(read_settings(), key_id))
     typer.echo(f"{key_id} is revoked.", err=True)
+
+
+@users.command("list")
+def users_list() -> None:
+    """List the users, newest first."""
+    from triplane.cli.users import list_users
+
+    for line in asyncio.run(list_users(read_settings())):
+        typer.echo(line)
+
+
+@users.command("create")
+def users_create(
+    name: Annotated[str, typer.Argument(help="What the user is called.")],
+    admin: Annotated[bool, typer.Option("--admin", help="Make an administrator.")] = False,
+    plan: Annotated[str | None, typer.Option(help="A plan of the catalogue; none: everybody's.")] = None,
+) -> None:
+    """Make a user; print their id and, while a server runs, a one-time link that signs them in."""
+    from triplane.cli.users import create_user
+
+    for line in asyncio.run(create_user(read_settings(), name, is_admin=admin, plan=plan)):
+        typer.echo(line)
+
+
+@users.command("disable")
+def users_disable(
+    user_id: Annotated[str, typer.Argument(metavar="ID", help="From `users list`.")],
+    undo: Annotated[bool, typer.Option("--undo", help="Let the user in again.")] = False,
+) -> None:
+    """Shut a user out at once: sessions, keys, streams and running answers. Nothing is deleted."""
+    from triplane.cli.users import disable_user
+
+    asyncio.run(disable_user(read_settings(), user_id, disabled=not undo))
+    typer.echo(f"{user_id} is {'enabled' if undo else 'disabled'}.", err=True)
+
+
+@users.command("plan")
+def users_plan(
+    user_id: Annotated[str, typer.Argument(metavar="ID", help="From `users list`.")],
+    plan: Annotated[str, typer.Argument(help="A plan of the catalogue.")],
+) -> None:
+    """Put a user on a plan."""
+    from triplane.cli.users import set_plan
+
+    asyncio.run(set_plan(read_settings(), user_id, plan))
+    typer.echo(f"{user_id} is on {plan}.", err=True)
 
 
 @models.command("pull")

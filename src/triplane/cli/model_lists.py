@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from triplane.cli.catalogue import catalogue_here, where_from
+from triplane.domain.completion import Ability
 from triplane.domain.money import FREE, Price
-from triplane.inference.catalogue import Ability, Catalogue, Model, Route
+from triplane.inference.catalogue import Catalogue, Model, Route
 from triplane.inference.model_files import WHEEL_MODELS
 from triplane.inference.model_files import list_models as files_here
 from triplane.settings import Settings

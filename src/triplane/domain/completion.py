@@ -160,8 +160,31 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     flow: Flow = Flow()
 
 
+Ability = Literal["tools", "vision", "json_schema", "continuation", "logprobs", "embeddings"]
+
+
+class TokenPrice(msgspec.Struct, frozen=True, kw_only=True):
+    """US dollars for a million tokens, as they are shown; the bill counts with `domain/money.py`."""
+
+    input: float
+    cached: float
+    output: float
+
+
+class ModelOffer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What people are told of a model before they choose it. None where nobody has said it."""
+
+    name: str
+    description: str | None = None
+    price: TokenPrice | None = None
+    abilities: list[Ability] = []
+
+
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway can serve. `context_length` in tokens, prompt and answer together."""
+    """What the gateway can serve. `context_length` in tokens, prompt and answer together.
+
+    One that embeds (`supports_embeddings`) may do nothing else: it has no `supports_chat` then.
+    """
 
     id: str
     context_length: int
@@ -170,3 +193,6 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     supports_tools: bool = True
     supports_images: bool = False
     supports_continuation: bool = False
+    offer: ModelOffer | None = None
+    supports_embeddings: bool = False
+    supports_chat: bool = True

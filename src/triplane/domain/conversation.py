@@ -13,7 +13,8 @@ from triplane.domain.money import EngineCall
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks. Every query carries `tenant_id`; what a user owns is checked by `user_id` too.
 
-    With `caches_answers`, a property of the API key, an answer may come from the response cache.
+    With `caches_answers`, a property of the API key, an answer may come from the response cache. They came
+    with the key, or the session, that is named. `plan` None is everybody's.
     """
 
     tenant_id: str
@@ -21,6 +22,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     is_admin: bool = False
     api_key_id: str | None = None
     caches_answers: bool = False
+    plan: str | None = None
+    session_id: str | None = None
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +124,15 @@ class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | None = None
     error_message: str | None = None
     continued_after: int = 0
+    ended_at: datetime | None = None
+    time_to_first_token_ms: int | None = None
+
+
+class TurnDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn, and the engine calls that were billed for it, the first first."""
+
+    record: TurnRecord
+    calls: list[EngineCall]
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):

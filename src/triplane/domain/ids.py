@@ -8,7 +8,9 @@ from typing import Literal
 
 import uuid_utils
 
-Kind = Literal["tenant", "user", "key", "session", "conv", "msg", "turn", "usage", "req", "call", "claim"]
+Kind = Literal[
+    "tenant", "user", "key", "session", "conv", "msg", "turn", "usage", "req", "call", "claim", "audit"
+]
 
 _ID = re.compile(r"[a-z]+_[0-9a-f]{32}\Z")
 

@@ -11,6 +11,11 @@ NANO_DOLLARS = 1_000_000_000
 """In one dollar. A price of one dollar for a million tokens is 1,000 nano-dollars for each."""
 
 
+def dollars(nano_dollars: int) -> float:
+    """For showing; sums are made before."""
+    return nano_dollars / NANO_DOLLARS
+
+
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """US dollars for a million tokens. `cached` is for prompt tokens that the engine had in its cache;
     None charges them as input."""

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from opentelemetry.trace import Span, Status, StatusCode
 
 from triplane.domain.completion import CompletionRequest
+from triplane.domain.embeddings import Embedded, EmbeddingRequest
 from triplane.domain.errors import EngineFailed, FirstTokenTimeout, Overloaded, Refused, TriplaneError
 from triplane.domain.events import Delta, EngineEvent, Finished, FinishReason, ToolCallDelta, Usage
 from triplane.domain.money import EngineCall
 from triplane.inference.admission import Slot
-from triplane.inference.engines.engine import EngineStream, Hints
+from triplane.inference.engines.engine import EmbeddingEngine, EngineStream, Hints
 from triplane.inference.fleet import Pool
 from triplane.inference.observer import CallObserver
 from triplane.inference.replica import Replica
@@ -51,7 +52,7 @@ class Attempt:
         self._watch: Watch | None = None
         self._last_token_at = 0.0
         self._pieces = 0
-        self._prefill_usage = Usage()
+        self._whole_usage = Usage()
         self._slot: Slot | None = None
         self._bill: EngineCall | None = None
         self._is_closing = False
@@ -60,7 +61,7 @@ class Attempt:
     @property
     def usage(self) -> Usage:
         """What the engine has computed for this call so far."""
-        usage = self._stream.usage if self._stream else self._prefill_usage
+        usage = self._stream.usage if self._stream else self._whole_usage
         return Usage(completion_tokens=usage.completion_tokens) if self._is_prefilled else usage
 
     @property
@@ -122,6 +123,25 @@ class Attempt:
             self._note(event)
         return events
 
+    async def embed(self, request: EmbeddingRequest, headers: Mapping[str, str]) -> Embedded:
+        """Have the engine embed: the whole call. Whatever it raises has ended it."""
+        engine = self.replica.engine
+        try:
+            if not isinstance(engine, EmbeddingEngine):
+                raise EngineFailed("This kind of engine gives no embeddings.")
+            timeouts = self.pool.route.timeouts
+            async with asyncio.timeout_at(min(self._began_at + timeouts.first_token_s, self._end_by)):
+                embedded = await engine.embed(request, headers)
+        except TimeoutError as error:
+            raise self.fail(FirstTokenTimeout("The engine didn't answer in time. Try again.")) from error
+        except TriplaneError as error:
+            raise self.fail(error) from None
+        except asyncio.CancelledError:
+            self._end(None, None)
+            raise
+        self.finish_whole(embedded.usage)
+        return embedded
+
     def fail(self, error: TriplaneError) -> TriplaneError:
         """The call is over, because of this; the engine's work is stopped."""
         self._hang_up(error)
@@ -129,9 +149,9 @@ class Attempt:
         self._end(None, None if self._is_closing else error)
         return error
 
-    def finish_prefill(self, usage: Usage) -> None:
-        """The prompt was read, without a stream, at this cost."""
-        self._prefill_usage = usage
+    def finish_whole(self, usage: Usage) -> None:
+        """The engine has answered without a stream, at this cost: it read a prompt, or embedded."""
+        self._whole_usage = usage
         self._end("stop", None)
 
     async def aclose(self) -> None:

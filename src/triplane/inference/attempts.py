@@ -5,14 +5,17 @@ allow; then the next route is asked. A route that is full or down is passed over
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 from opentelemetry import trace
 from opentelemetry.propagate import inject
 from opentelemetry.trace import Span, SpanKind
 
-from triplane.domain.completion import CompletionRequest, text_of
+from triplane.domain.completion import CompletionRequest, Sampling, text_of
+from triplane.domain.embeddings import Embedded, EmbeddingRequest, estimated_input_tokens
 from triplane.domain.errors import (
     Busy,
     ContextTooLong,
@@ -36,8 +39,11 @@ from triplane.inference.routing import choose_replica
 
 EXPECTED_ANSWER_TOKENS = 256
 BYTES_PER_TOKEN = 4
+NO_SAMPLING = Sampling()
 
 _tracer = trace.get_tracer("triplane.inference")
+
+T = TypeVar("T")
 
 
 class Attempts:
@@ -49,7 +55,7 @@ class Attempts:
 
     def __init__(
         self,
-        request: CompletionRequest,
+        request: CompletionRequest | EmbeddingRequest,
         routes: Sequence[str],
         fleet: Fleet,
         observer: GatewayObserver,
@@ -85,16 +91,24 @@ class Attempts:
 
     async def start(self, request: CompletionRequest) -> Attempt:
         """The next call, once an engine has taken it. Raises what stood in the way if none did."""
+        return await self._ask_routes(_expected_tokens(request), partial(self._call, request))
+
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        """Its vectors, once an engine has given them. May follow another one. Raises as `start` does."""
+        return await self._ask_routes(estimated_input_tokens(request.inputs), partial(self._embed, request))
+
+    async def _ask_routes(self, tokens: float, call: Callable[[Pool, Slot], Awaitable[T]]) -> T:
+        """What the first call gives that doesn't fail."""
         while self._pools and self._now() < self._end_by:
             pool = self._pools[0]
             try:
-                slot = await self._enter(pool, request)
+                slot = await self._enter(pool, tokens)
             except (Overloaded, EngineUnavailable) as error:
                 self._note_refusal(error)
                 self._pass_route(error)
                 continue
             try:
-                return await self._call(pool, slot, request)
+                return await call(pool, slot)
             except (Busy, DependencyFailed, ContextTooLong, ModelNotFound) as error:
                 self._note_refusal(error)
                 await self._retry_or_pass_route(error)
@@ -178,7 +192,7 @@ class Attempts:
         elif noted is None or _hope(error) >= _hope(noted):
             self._refusal = error
 
-    async def _enter(self, pool: Pool, request: CompletionRequest) -> Slot:
+    async def _enter(self, pool: Pool, tokens: float) -> Slot:
         """A slot of this route. Raises Overloaded and EngineUnavailable: it is full, or down."""
         if pool is not self._entered:
             self._entered = pool
@@ -187,7 +201,7 @@ class Attempts:
             raise pool.unavailable()
         try:
             async with asyncio.timeout_at(self._end_by):
-                slot = await pool.admission.enter(self._flow, _expected_tokens(request))
+                slot = await pool.admission.enter(self._flow, tokens)
         except TimeoutError as error:
             raise EngineUnavailable("No engine was free in the time that an answer may take.") from error
         except Overloaded:
@@ -196,17 +210,12 @@ class Attempts:
         self._observer.admitted(pool.name, self._plan, slot.waited_s)
         return slot
 
-    async def _call(self, pool: Pool, slot: Slot, request: CompletionRequest) -> Attempt:
+    async def _call(self, request: CompletionRequest, pool: Pool, slot: Slot) -> Attempt:
         if pool.name == self._probed_route:
             request = asked_how_sure(request)
         try:
             kv_transfer = await self._prefill(pool, request)
-            replica = choose_replica(pool.replicas, self._flow.affinity, self._tried)
-            if replica is None:
-                raise pool.unavailable()
-            self._tried.append(replica)
-            attempt = self._begin(pool, replica, request, is_prefilled=kv_transfer is not None)
-            attempt.hold(slot)
+            attempt = self._begin_on_slot(pool, slot, request, is_prefilled=kv_transfer is not None)
         except BaseException:
             slot.release()
             raise
@@ -219,6 +228,18 @@ class Attempts:
             raise
         return attempt
 
+    async def _embed(self, request: EmbeddingRequest, pool: Pool, slot: Slot) -> Embedded:
+        try:
+            attempt = self._begin_on_slot(pool, slot, request)
+        except BaseException:
+            slot.release()
+            raise
+        self.running = attempt
+        try:
+            return await attempt.embed(request, _trace_headers(attempt.span))
+        finally:
+            await self.over()
+
     async def _prefill(self, pool: Pool, request: CompletionRequest) -> KvTransfer | None:
         """Have the prefill pool read the prompt. None: the decoding engine has to read it itself."""
         replica = choose_replica(pool.prefill, None) if pool.prefill and pool.has_available else None
@@ -229,7 +250,7 @@ class Attempts:
             async with asyncio.timeout_at(min(self._now() + pool.route.timeouts.first_token_s, self._end_by)):
                 headers = _trace_headers(attempt.span)
                 kv_transfer, usage = await replica.engine.prefill(request, headers, self._hints)
-            attempt.finish_prefill(usage)
+            attempt.finish_whole(usage)
             return kv_transfer
         except TimeoutError:
             attempt.fail(FirstTokenTimeout("The prompt wasn't read in time."))
@@ -243,8 +264,30 @@ class Attempts:
             await attempt.aclose()
             self.calls.append(attempt.bill)
 
+    def _begin_on_slot(
+        self,
+        pool: Pool,
+        slot: Slot,
+        request: CompletionRequest | EmbeddingRequest,
+        *,
+        is_prefilled: bool = False,
+    ) -> Attempt:
+        """A call to the replica that suits best. Raises Overloaded, EngineUnavailable: there is none."""
+        replica = choose_replica(pool.replicas, self._flow.affinity, self._tried)
+        if replica is None:
+            raise pool.unavailable()
+        self._tried.append(replica)
+        attempt = self._begin(pool, replica, request, is_prefilled=is_prefilled)
+        attempt.hold(slot)
+        return attempt
+
     def _begin(
-        self, pool: Pool, replica: Replica, request: CompletionRequest, *, is_prefilled: bool = False
+        self,
+        pool: Pool,
+        replica: Replica,
+        request: CompletionRequest | EmbeddingRequest,
+        *,
+        is_prefilled: bool = False,
     ) -> Attempt:
         self._number += 1
         return Attempt(
@@ -276,11 +319,12 @@ def _trace_headers(span: Span) -> dict[str, str]:
     return headers
 
 
-def _span(request: CompletionRequest, pool: Pool, replica: Replica, number: int) -> Span:
+def _span(request: CompletionRequest | EmbeddingRequest, pool: Pool, replica: Replica, number: int) -> Span:
     """One span a call, by OpenTelemetry's semantic conventions for generative AI; counts, never text."""
-    sampling = request.sampling
+    sampling = request.sampling if isinstance(request, CompletionRequest) else NO_SAMPLING
+    operation = "chat" if isinstance(request, CompletionRequest) else "embeddings"
     attributes = {
-        "gen_ai.operation.name": "chat",
+        "gen_ai.operation.name": operation,
         "gen_ai.provider.name": pool.route.engine,
         "gen_ai.request.model": request.model,
         "gen_ai.request.max_tokens": sampling.max_tokens,
@@ -292,7 +336,7 @@ def _span(request: CompletionRequest, pool: Pool, replica: Replica, number: int)
         "triplane.attempt": number,
     }
     return _tracer.start_span(
-        f"chat {request.model}",
+        f"{operation} {request.model}",
         kind=SpanKind.CLIENT,
         attributes={name: value for name, value in attributes.items() if value is not None},
     )

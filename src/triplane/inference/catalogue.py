@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from triplane.domain.completion import ModelCard
+from triplane.domain.completion import Ability
 from triplane.domain.limits import DEFAULT_PLAN, Limits
 from triplane.domain.money import FREE, Price
 from triplane.inference.http1.origin import origin_of
@@ -24,7 +24,6 @@ EMBEDDED = "embedded"
 """In place of an address: the engine that `triplane serve` starts."""
 
 EngineKind = Literal["llama_cpp", "openai_http", "vllm", "sglang", "anthropic_http"]
-Ability = Literal["tools", "vision", "json_schema", "continuation", "logprobs"]
 
 _CONTINUES: frozenset[EngineKind] = frozenset({"llama_cpp", "vllm", "sglang", "anthropic_http"})
 
@@ -42,7 +41,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `slots`: how many requests one replica really runs at once; None leaves queueing to the engine. `queue`
     requests may wait for a slot, none for longer than `max_wait_s`. `retries`: further calls after a failure,
     while nothing has reached the client. With `prefill_urls` another pool reads the prompts (vLLM only).
-    `abilities` None takes those of the engine's kind. `prompt_cache_key` sends OpenAI's hint of that name, a
+    `abilities` None takes those of the engine's kind; a route whose one ability is `embeddings` doesn't chat.
+    `max_inputs` is how many inputs of an embedding go in one call; with `caches_embeddings` those that were
+    embedded before aren't sent again. `prompt_cache_key` sends OpenAI's hint of that name, a
     hash, to an `openai_http` engine.
     """
 
@@ -61,7 +62,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     timeouts: Timeouts = Timeouts()
     prefill_urls: list[str] = []
     prompt_cache_key: bool = False
+    max_inputs: Positive = 256
+    caches_embeddings: bool = True
     owned_by: str = "triplane"
+
+    @property
+    def chats(self) -> bool:
+        """Whether it completes chats; one that only embeds doesn't."""
+        return self.abilities is None or set(self.abilities) != {"embeddings"}
 
     def can(self, ability: Ability) -> bool:
         if self.abilities is not None:
@@ -69,7 +77,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         match ability:
             case "continuation":
                 return self.engine in _CONTINUES
-            case "vision":
+            case "vision" | "embeddings":
                 return False
             case "logprobs" | "json_schema":
                 return self.engine != "anthropic_http"
@@ -153,21 +161,6 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         models = {name: model.limits for name, model in self.models.items() if model.limits}
         return LimitPolicy(plans=self.plans, models=models)
 
-    def card(self, name: str) -> ModelCard:
-        """What clients are told of a model: what its first routes can do, all of them."""
-        model = self.models[name]
-        first = model.routes[0]
-        routes = [self.routes[each] for each in ([first] if isinstance(first, str) else first)]
-        every = [self.routes[each] for each in model.route_names()]
-        return ModelCard(
-            id=name,
-            context_length=min(route.context_length for route in routes),
-            owned_by=routes[0].owned_by,
-            supports_tools=all(route.can("tools") for route in routes),
-            supports_images=all(route.can("vision") for route in routes),
-            supports_continuation=any(route.can("continuation") for route in every),
-        )
-
 
 def read_catalogue(file: Path) -> Catalogue:
     """Raises CatalogueError, which names the file and the place in it."""
@@ -228,6 +221,8 @@ def _problems(catalogue: Catalogue) -> Iterator[str]:
             yield f"routes.{name}.urls names an address twice"
         if route.key_env and route.key_file:
             yield f"routes.{name} has key_env and key_file: one of them is enough"
+        if route.engine == "anthropic_http" and route.can("embeddings"):
+            yield f"routes.{name}.abilities: anthropic_http has no embeddings"
         if route.prefill_urls and route.engine != "vllm":
             yield f"routes.{name}.prefill_urls: only vllm can hand a KV cache on"
     for name, model in catalogue.models.items():

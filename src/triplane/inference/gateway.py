@@ -12,21 +12,27 @@ from functools import partial
 import msgspec
 
 from triplane.domain.completion import (
+    Ability,
     CompletionRequest,
     ImagePart,
     JsonSchemaFormat,
     Message,
     ModelCard,
 )
+from triplane.domain.embeddings import EmbeddingRequest
 from triplane.domain.errors import Busy, DependencyFailed, InvalidRequest, ModelNotFound
+from triplane.domain.offers import CatalogueView
 from triplane.inference.attempts import Attempts
 from triplane.inference.cascade import Probe
-from triplane.inference.catalogue import Ability, Catalogue, Model, Step
+from triplane.inference.catalogue import Catalogue, Model, Step
 from triplane.inference.completion import RunningCompletion
 from triplane.inference.degradation import steps_for, with_less_history, without_offered_tools
+from triplane.inference.embedding import RunningEmbedding
+from triplane.inference.embedding_cache import EmbeddingCache, EmbeddingStore
 from triplane.inference.engines.engine import Engine
 from triplane.inference.fleet import EngineBuilder, Fleet, RouteView
 from triplane.inference.observer import GatewayObserver, SilentObserver
+from triplane.inference.offers import card_of_model, catalogue_view
 from triplane.inference.response_cache import CachedCompletion, ResponseCache, ResponseStore, may_cache
 from triplane.inference.routing import order_routes
 
@@ -43,11 +49,13 @@ class Gateway:
         *,
         observer: GatewayObserver | None = None,
         responses: ResponseStore | None = None,
+        embeddings: EmbeddingStore | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fleet = Fleet(catalogue, build, now)
         self._observer = observer or SilentObserver()
         self._responses = ResponseCache(responses) if responses else None
+        self._embeddings = EmbeddingCache(embeddings) if embeddings else None
 
     async def complete(self, request: CompletionRequest) -> AnyCompletion:
         """The running completion, once an engine has taken the request; or the answer that is known.
@@ -76,17 +84,31 @@ class Gateway:
             raise
         return completion
 
+    def embed(self, request: EmbeddingRequest) -> RunningEmbedding:
+        """The embedding, not begun yet. Raises ModelNotFound, InvalidRequest (the model gives none)."""
+        order = order_routes(self._model(request.model), request.flow.affinity)
+        routes = [name for name in order if self._fleet.pool(name).route.can("embeddings")]
+        if not routes:
+            raise InvalidRequest(
+                f"The model {request.model!r} gives no embeddings. Ask one that does.", param="model"
+            )
+        return RunningEmbedding(request, routes, self._fleet, self._observer, self._embeddings)
+
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> list[int]:
         """The tokens of each message, its markers included. Raises ModelNotFound, DependencyFailed."""
         return await self._counting_engine(self._model(model)).count_tokens(messages)
 
     async def models(self) -> list[ModelCard]:
-        return [self._fleet.catalogue.card(name) for name in self._fleet.catalogue.models]
+        return [card_of_model(self._fleet.catalogue, name) for name in self._fleet.catalogue.models]
 
     async def model(self, model_id: str) -> ModelCard:
         """Raises ModelNotFound."""
         self._model(model_id)
-        return self._fleet.catalogue.card(model_id)
+        return card_of_model(self._fleet.catalogue, model_id)
+
+    async def catalogue(self) -> CatalogueView:
+        """The models with their routes, and the plans."""
+        return catalogue_view(self._fleet.catalogue)
 
     async def check(self) -> None:
         """Whether every model can be served now. Raises EngineUnavailable."""
@@ -120,12 +142,18 @@ class Gateway:
     def _counting_engine(self, model: Model) -> Engine:
         """The engine whose tokenizer counts for the model: its first route's, one that is well."""
         pools = [self._fleet.pool(name) for name in order_routes(model, None)]
+        if not (pools := [pool for pool in pools if pool.route.chats]):
+            raise _only_embeds()
         available = (each for pool in pools for each in pool.replicas if each.is_available)
         return next(available, pools[0].replicas[0]).engine
 
     def _able_routes(self, request: CompletionRequest, model: Model) -> list[str]:
         """The model's routes in the order in which they are tried. Raises InvalidRequest: none can do it."""
-        routes = order_routes(model, request.flow.affinity)
+        routes = [
+            name for name in order_routes(model, request.flow.affinity) if self._fleet.pool(name).route.chats
+        ]
+        if not routes:
+            raise _only_embeds()
         for ability, param, what in _needs(request):
             routes = [name for name in routes if self._fleet.pool(name).route.can(ability)]
             if not routes:
@@ -180,13 +208,19 @@ class Gateway:
         needs = [ability for ability, _, _ in _needs(request)]
         able = (self._fleet.pool(each).route for each in (other.route_names() if other else ()))
         longest = max((r.context_length for r in able if all(map(r.can, needs))), default=0)
-        if not longest or longest >= self._fleet.catalogue.card(request.model).context_length:
+        if not longest or longest >= card_of_model(self._fleet.catalogue, request.model).context_length:
             return longest > 0
         try:
             counts = await self.count_tokens(name, request.messages)
         except (Busy, DependencyFailed):
             return False
         return sum(counts) + (request.sampling.max_tokens or 0) <= longest
+
+
+def _only_embeds() -> InvalidRequest:
+    return InvalidRequest(
+        "This model gives embeddings and doesn't chat: send its texts to /v1/embeddings.", param="model"
+    )
 
 
 def _needs(request: CompletionRequest) -> Iterable[tuple[Ability, str, str]]:

@@ -43,6 +43,10 @@ class GatewayObserver(Protocol):
         """A request was served with less than it asked for."""
         ...
 
+    def embeddings_looked_up(self, model: str, *, hits: int, misses: int) -> None:
+        """So many inputs were in the embedding cache, and so many weren't."""
+        ...
+
 
 class SilentCall:
     """A call that nobody measures."""
@@ -73,4 +77,7 @@ class SilentObserver:
         pass
 
     def degraded(self, model: str, step: str) -> None:
+        pass
+
+    def embeddings_looked_up(self, model: str, *, hits: int, misses: int) -> None:
         pass

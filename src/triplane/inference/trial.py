@@ -7,11 +7,12 @@ from time import perf_counter
 import msgspec
 
 from triplane.domain.completion import CompletionRequest, Message, Sampling
+from triplane.domain.embeddings import EmbeddingRequest
 from triplane.domain.errors import EngineFailed, TriplaneError
 from triplane.domain.events import Delta, Finished, ToolCallDelta
 from triplane.domain.ids import new_id
-from triplane.inference.catalogue import Catalogue, CatalogueError
-from triplane.inference.engines.engine import Engine, EngineStream, PrefillEngine
+from triplane.inference.catalogue import Catalogue, CatalogueError, Route
+from triplane.inference.engines.engine import EmbeddingEngine, Engine, EngineStream, PrefillEngine
 from triplane.inference.fleet import EngineBuilder
 
 PATIENCE_S = 60.0
@@ -53,7 +54,7 @@ async def try_replica(
     only_reads = url in route.prefill_urls
     try:
         async with asyncio.timeout(patience_s):
-            trial = await (_read(name, engine) if only_reads else _answer(name, engine))
+            trial = await _tried(name, route, engine, only_reads=only_reads)
     except TimeoutError:
         problem = f"It took the request, and didn't finish {TOKENS} tokens within {patience_s:g} s."
         trial = Trial(route=name, replica=engine.name, problem=problem, only_reads=only_reads)
@@ -64,6 +65,22 @@ async def try_replica(
             async with asyncio.timeout(CLOSE_S):
                 await engine.close()
     return trial
+
+
+async def _tried(name: str, route: Route, engine: Engine, *, only_reads: bool) -> Trial:
+    if only_reads:
+        return await _read(name, engine)
+    return await (_answer(name, engine) if route.chats else _embed(name, engine))
+
+
+async def _embed(name: str, engine: Engine) -> Trial:
+    if not isinstance(engine, EmbeddingEngine):
+        raise EngineFailed("It can't give embeddings.")
+    began = perf_counter()
+    await engine.embed(
+        EmbeddingRequest(request_id=new_id("req"), model=engine.card.id, inputs=["Hello."]), {}
+    )
+    return Trial(route=name, replica=engine.name, ttft_s=perf_counter() - began)
 
 
 def _request(engine: Engine) -> CompletionRequest:

@@ -9,13 +9,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from triplane.adapters.http_server import cancelled_by_signals, serve_http
 from triplane.adapters.objects import open_objects
 from triplane.adapters.postgres.accounts import PostgresAccounts
+from triplane.adapters.postgres.audit_log import PostgresAuditLog
 from triplane.adapters.postgres.branches import PostgresBranches
 from triplane.adapters.postgres.conversations import PostgresConversations
+from triplane.adapters.postgres.ended_access import PostgresEndedAccess
 from triplane.adapters.postgres.history import PostgresHistory
 from triplane.adapters.postgres.turns import PostgresTurns
 from triplane.adapters.postgres.usage import PostgresUsage
+from triplane.adapters.postgres.user_settings import PostgresUserSettings
 from triplane.adapters.redis.announcements import RedisAnnouncements, RedisAnnouncer
 from triplane.adapters.redis.connection import check_redis, open_redis
+from triplane.adapters.redis.fleet_history import RedisFleetHistory
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.replay_log import RedisReplayLog
@@ -23,6 +27,7 @@ from triplane.adapters.redis.signals import RedisStopSignals
 from triplane.domain.fleet import RouteView
 from triplane.experience.web_app import WebApp
 from triplane.inference.service.rpc.client import RemoteGateway
+from triplane.main.account_routes import account_handlers
 from triplane.main.gateways import gateway_of
 from triplane.main.parts import (
     database_of,
@@ -33,17 +38,22 @@ from triplane.main.parts import (
     tracing_of,
 )
 from triplane.orchestration.accounts.api_keys import ApiKeys
-from triplane.orchestration.accounts.plans import one_plan_for_all
+from triplane.orchestration.accounts.last_seen import LastSeen
+from triplane.orchestration.accounts.open_streams import OpenStreams
+from triplane.orchestration.accounts.plans import plan_of_user
 from triplane.orchestration.accounts.sessions import Sessions
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.bff.app import create_app
 from triplane.orchestration.bff.branches import BranchDeps, branch_handlers
 from triplane.orchestration.bff.completions import CompletionDeps, completion_handlers
 from triplane.orchestration.bff.deps import AppDeps, ASGIApp
+from triplane.orchestration.bff.embeddings import embedding_handlers
 from triplane.orchestration.bff.fleet import fleet_handlers
 from triplane.orchestration.bff.live_updates import live_update_handlers
+from triplane.orchestration.bff.messages import messages_handlers
 from triplane.orchestration.bff.summaries import summary_handlers
 from triplane.orchestration.bff.turns import turn_handlers
+from triplane.orchestration.embeddings import EmbeddingDeps
 from triplane.orchestration.following import FollowDeps
 from triplane.orchestration.recovery import recover_turns
 from triplane.orchestration.stateless import StatelessDeps
@@ -81,7 +91,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         stack.push_async_callback(usage.aclose)
         history = PostgresHistory(database)
         limits = limiter_of(settings, shared_buckets(pipeline, metrics), metrics, stack)
-        plan_of = one_plan_for_all(settings.default_plan)
+        plan_of = plan_of_user(settings.default_plan)
         process = f"{socket.gethostname()}:{os.getpid()}"
         running, metering = BackgroundTasks(), BackgroundTasks()
         stack.push_async_callback(metering.aclose, GRACE_S)
@@ -119,6 +129,15 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         async def fleet() -> list[RouteView]:
             return await gateway.fleet() if isinstance(gateway, RemoteGateway) else gateway.fleet()
 
+        fleet_history, streams, last_seen = RedisFleetHistory(pipeline), OpenStreams(), LastSeen()
+        # Workers that share a gateway see the same fleet.
+        fleet_seen_by = settings.gateway.address or process
+        looking = BackgroundTasks()
+        looking.start("fleet history", fleet_history.run(fleet_seen_by, fleet))
+        looking.start("ended access", streams.run(PostgresEndedAccess(database).within))
+        looking.start("last seen", last_seen.run(accounts))
+        stack.push_async_callback(looking.aclose, 0)
+
         app = create_app(
             AppDeps(
                 conversations=conversations,
@@ -136,10 +155,20 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
                 max_body_bytes=settings.max_body_bytes,
                 public_url=settings.public_url,
                 announcer=announcer,
+                default_plan=settings.default_plan,
+                settings=PostgresUserSettings(database),
+                audit=PostgresAuditLog(database),
+                streams=streams,
+                last_seen=last_seen,
             ),
             [
+                *account_handlers(database, turn, gateway.catalogue, fleet_history, settings.default_plan),
                 *completion_handlers(
                     CompletionDeps(turn=turn, follow=follow, stateless=stateless, plan_of=plan_of)
+                ),
+                *messages_handlers(stateless, plan_of),
+                *embedding_handlers(
+                    EmbeddingDeps(gateway=gateway, usage=usage, metering=metering, limits=limits), plan_of
                 ),
                 *turn_handlers(turn, follow, turns, leaving),
                 *live_update_handlers(RedisAnnouncements(redis, reader), leaving),

@@ -12,13 +12,14 @@ import structlog
 from prometheus_client import start_http_server
 
 from triplane.inference.service.completions import Completions
+from triplane.inference.service.embeddings import Embeddings
 from triplane.inference.service.http_proxy import HttpProxy
 from triplane.inference.service.keys import KeyFile
 from triplane.inference.service.metering import CallMeter
 from triplane.inference.service.rpc.server import TlsFiles, serving
 from triplane.inference.service.server import HttpServer
 from triplane.inference.service.usage_log import UsageLog
-from triplane.main.gateways import own_gateway, pem, responses_of
+from triplane.main.gateways import memory_of, own_gateway, pem
 from triplane.main.parts import (
     buckets_of,
     limiter_of,
@@ -56,11 +57,12 @@ async def run_http_gateway(settings: Settings, listening: socket.socket, options
         stack.push_async_callback(usage_log.close)
         buckets = buckets_of(settings, metrics, stack)
         observer = CallMeter(CompletionMetrics(metrics), usage_log)
-        gateway = own_gateway(settings, metrics, observer, responses_of(settings, stack), stack)
+        gateway = own_gateway(settings, metrics, observer, memory_of(settings, stack), stack)
         limiter = limiter_of(settings, buckets, metrics, stack)
         completions = Completions(gateway, limiter, usage_log)
         told = told_to_stop()
-        proxy = HttpProxy(gateway, keys, completions, metrics, tracing, told.is_set)
+        embeddings = Embeddings(gateway, limiter, usage_log)
+        proxy = HttpProxy(gateway, keys, completions, embeddings, metrics, tracing, told.is_set)
         server = HttpServer(proxy, settings.max_body_bytes)
         await server.start(listening)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _read_again, keys, usage_log)
@@ -87,7 +89,7 @@ async def run_rpc_gateway(settings: Settings, address: str, metrics_at: tuple[st
         tracing_of(settings, "triplane-gateway", stack)
         metrics, told = Metrics(), told_to_stop()
         gateway = own_gateway(
-            settings, metrics, CompletionMetrics(metrics), responses_of(settings, stack), stack
+            settings, metrics, CompletionMetrics(metrics), memory_of(settings, stack), stack
         )
         if metrics_at:
             server, thread = start_http_server(metrics_at[1], metrics_at[0], registry=metrics.registry)

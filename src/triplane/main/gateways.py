@@ -1,12 +1,15 @@
 """The way to the engines: the gateway in this process, or the one that the settings name."""
 
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
+from triplane.adapters.redis.embedding_cache import RedisEmbeddings
 from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.adapters.redis.response_cache import RedisResponses
 from triplane.inference.catalogue import EMBEDDED, Catalogue, Model, Route, read_catalogue
 from triplane.inference.catalogue_file import follow_catalogue
+from triplane.inference.embedding_cache import EmbeddingStore, MemoryEmbeddings
 from triplane.inference.engines.opening import EngineOpener
 from triplane.inference.gateway import Gateway
 from triplane.inference.observer import GatewayObserver
@@ -24,7 +27,7 @@ def gateway_of(
 ) -> Gateway | RemoteGateway:
     """The gateway in this process, or the way to the one that the settings name. Raises CatalogueError."""
     if settings.gateway.address is None:
-        return own_gateway(settings, metrics, CompletionMetrics(metrics), RedisResponses(redis), stack)
+        return own_gateway(settings, metrics, CompletionMetrics(metrics), memory_in(redis), stack)
     remote = RemoteGateway(settings.gateway.address, _client_tls(settings.gateway))
     stack.push_async_callback(remote.close)
     return remote
@@ -41,23 +44,41 @@ def _client_tls(wanted: GatewaySettings) -> ClientTls | None:
     )
 
 
-def responses_of(settings: Settings, stack: AsyncExitStack) -> ResponseStore:
-    """Where a gateway of its own keeps answers: in Redis, if the settings name one."""
+@dataclass(frozen=True, kw_only=True)
+class GatewayMemory:
+    """Where a gateway keeps answers and embeddings."""
+
+    responses: ResponseStore
+    embeddings: EmbeddingStore
+
+
+def memory_in(redis: RedisPipeline) -> GatewayMemory:
+    return GatewayMemory(responses=RedisResponses(redis), embeddings=RedisEmbeddings(redis))
+
+
+def memory_of(settings: Settings, stack: AsyncExitStack) -> GatewayMemory:
+    """That of a gateway of its own: Redis, if the settings name one."""
     if settings.redis_url is None:
-        return MemoryResponses()
-    return RedisResponses(pipeline_of(settings, stack))
+        return GatewayMemory(responses=MemoryResponses(), embeddings=MemoryEmbeddings())
+    return memory_in(pipeline_of(settings, stack))
 
 
 def own_gateway(
     settings: Settings,
     metrics: Metrics,
     observer: GatewayObserver,
-    responses: ResponseStore,
+    memory: GatewayMemory,
     stack: AsyncExitStack,
 ) -> Gateway:
     """The gateway, with its fleet looked after and its catalogue followed. Raises CatalogueError."""
     opener = EngineOpener(embedded_url=settings.engine.url, embedded_key=settings.engine.api_key)
-    gateway = Gateway(catalogue_of(settings), opener, observer=observer, responses=responses)
+    gateway = Gateway(
+        catalogue_of(settings),
+        opener,
+        observer=observer,
+        responses=memory.responses,
+        embeddings=memory.embeddings,
+    )
     stack.push_async_callback(gateway.close)
     watching = BackgroundTasks()
     watching.start("fleet", gateway.watch())
@@ -83,6 +104,8 @@ def catalogue_of(settings: Settings) -> Catalogue:
             model=wanted.model,
             context_length=wanted.context_length,
             slots=wanted.parallel,
+            abilities=["tools", "json_schema", "continuation", "logprobs", "embeddings"],
+            max_inputs=32,
             queue=256,
             max_wait_s=120.0,
         )

@@ -106,7 +106,8 @@ def encode_counted(counted: CountedAsk) -> bytes:
     """For the turn's row; the messages are told once, among what is new."""
     template = msgspec.structs.replace(counted.ask.template, messages=[])
     ask = msgspec.structs.replace(counted.ask, template=template)
-    return msgspec.json.encode(msgspec.structs.replace(counted, ask=ask))
+    card = msgspec.structs.replace(counted.card, offer=None)
+    return msgspec.json.encode(msgspec.structs.replace(counted, ask=ask, card=card))
 
 
 def system_message(ask: Ask, policy: str, summary: Summary | None = None) -> list[Message]:

@@ -17,7 +17,7 @@ from typing import Literal, Protocol, Self
 from triplane.domain.answer import GrowingAnswer
 from triplane.domain.completion import ToolCall
 from triplane.domain.errors import StoreUnavailable
-from triplane.domain.events import LogEntry, TurnEnded, TurnEvent
+from triplane.domain.events import Delta, LogEntry, ToolCallDelta, TurnEnded, TurnEvent
 from triplane.orchestration.metering import until_stored
 from triplane.orchestration.ports import LEASE_S, Renewal
 
@@ -62,6 +62,8 @@ class Draft:
         self._wake = asyncio.Event()
         self._appending = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._begun_at = clock()
+        self.time_to_first_token_s: float | None = None
         self.position = 0
         self.is_lost = False
 
@@ -97,6 +99,8 @@ class Draft:
     def add(self, event: TurnEvent) -> None:
         """Number the event and hand it to the writer."""
         self._answer.add(event)
+        if self.time_to_first_token_s is None and isinstance(event, Delta | ToolCallDelta):
+            self.time_to_first_token_s = self._clock() - self._begun_at
         self.position += 1
         self._pending.append(LogEntry(position=self.position, event=event))
         self._wake.set()

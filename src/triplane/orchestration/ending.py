@@ -74,7 +74,16 @@ def turn_result(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, outcome:
         error=outcome.error,
         window_from_seq=_from_seq(accepted, attempt.kept),
         window_summary=_told_upto(attempt.kept),
+        time_to_first_token_ms=_first_token_ms(accepted, draft),
     )
+
+
+def _first_token_ms(accepted: AcceptedTurn, draft: Draft) -> int | None:
+    """Since this owner began; None where an earlier one, or the answer that goes on, has shown the first."""
+    shown = draft.time_to_first_token_s
+    if shown is None or accepted.begins_after or (accepted.recovered and accepted.recovered.entries):
+        return None
+    return round(shown * 1000)
 
 
 def _token_count(accepted: AcceptedTurn, generated: int) -> int | None:

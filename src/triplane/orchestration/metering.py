@@ -8,6 +8,7 @@ import structlog
 
 from triplane.domain.completion import CompletionRequest
 from triplane.domain.conversation import Principal, UsageEvent
+from triplane.domain.embeddings import EmbeddingRequest
 from triplane.domain.errors import StoreUnavailable
 from triplane.domain.ids import new_id
 from triplane.domain.money import EngineCall
@@ -42,7 +43,7 @@ async def record_usage(events: Sequence[UsageEvent], usage: UsageStore) -> None:
 
 def usage_events(
     who: Principal,
-    request: CompletionRequest,
+    request: CompletionRequest | EmbeddingRequest,
     calls: Iterable[EngineCall],
     *,
     conversation_id: str | None = None,

@@ -150,6 +150,7 @@ class TurnResult(msgspec.Struct, frozen=True, kw_only=True):
     window_from_seq: int | None = None
     window_summary: str | None = None
     jobs: list[Job] = []
+    time_to_first_token_ms: int | None = None
 
     @property
     def usage(self) -> Usage:

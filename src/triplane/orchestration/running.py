@@ -2,10 +2,14 @@
 
 from typing import Protocol
 
-from triplane.domain.conversation import Principal, TurnRecord
+from triplane.domain.conversation import Principal, TurnDetails, TurnRecord
 
 
 class RunningTurns(Protocol):
+    async def details(self, who: Principal, turn_id: str) -> TurnDetails:
+        """One turn, and what it has cost so far. Raises NotFound, StoreUnavailable."""
+        ...
+
     async def running(
         self, who: Principal, conversation_id: str | None, after: str | None, limit: int
     ) -> tuple[list[TurnRecord], bool]:

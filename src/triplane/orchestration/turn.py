@@ -9,6 +9,7 @@ Clients, this one's included, follow the replay log.
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 
@@ -226,6 +227,13 @@ async def stop_turn(who: Principal, turn_id: str, deps: TurnDeps) -> None:
     await deps.turns.request_stop(who, turn_id)
     if not deps.running.cancel(turn_id, STOP):
         await deps.signals.send(turn_id)
+
+
+async def stop_at_once(turn_ids: Sequence[str], deps: TurnDeps) -> None:
+    """Tell the owners of turns, whose rows ask for it already, wherever they are."""
+    for turn_id in turn_ids:
+        if not deps.running.cancel(turn_id, STOP):
+            await deps.signals.send(turn_id)
 
 
 _BUG = TurnError(code="internal_error", message="Something broke on our side. Send the message again.")

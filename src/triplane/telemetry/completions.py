@@ -32,6 +32,11 @@ class CompletionMetrics:
         """A request was served with less than it asked for."""
         self._metrics.degradations.labels(model, step).inc()
 
+    def embeddings_looked_up(self, model: str, *, hits: int, misses: int) -> None:
+        """So many inputs were in the embedding cache, and so many weren't."""
+        self._metrics.embedding_cache.labels(model, "hit").inc(hits)
+        self._metrics.embedding_cache.labels(model, "miss").inc(misses)
+
 
 class CallMetrics:
     """Counts one call."""

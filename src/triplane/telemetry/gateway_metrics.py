@@ -137,6 +137,12 @@ class GatewayMetrics:
             ("model", "step"),
             registry=registry,
         )
+        self.embedding_cache = Counter(
+            "triplane_embedding_cache_inputs",
+            "Inputs looked up in the embedding cache.",
+            ("model", "result"),
+            registry=registry,
+        )
         self._bound: dict[tuple[str, str, str], RouteMetrics] = {}
         self._bound_waits: dict[tuple[str, str], Histogram] = {}
 

@@ -135,7 +135,7 @@ async def test_the_description_names_every_route_its_keys_and_its_errors(client:
     document = (await client.get("/openapi.json")).json()
 
     assert {"/v1/models", "/v1/conversations", "/v1/me", "/healthz"} <= set(document["paths"])
-    assert set(document["components"]["securitySchemes"]) == {"bearer", "cookie"}
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "key", "cookie"}
     create = document["paths"]["/v1/conversations"]["post"]
     assert "ErrorBody" in str(create["responses"]["400"])
     assert "NewConversation" in str(create["requestBody"])

@@ -11,6 +11,7 @@ import pytest
 from triplane.domain.events import Usage
 from triplane.inference.catalogue import CatalogueError, Route, parse_catalogue, read_catalogue
 from triplane.inference.engines.opening import EngineOpener
+from triplane.inference.offers import card_of_model
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -63,7 +64,7 @@ def test_a_whole_catalogue_is_read() -> None:
 
 
 def test_the_card_tells_what_all_of_the_first_routes_can() -> None:
-    card = parse_catalogue(whole()).card("fast")
+    card = card_of_model(parse_catalogue(whole()), "fast")
 
     assert (card.context_length, card.supports_tools, card.supports_images) == (128000, True, False)
     assert card.supports_continuation

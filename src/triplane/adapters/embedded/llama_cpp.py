@@ -81,7 +81,7 @@ def run_engine(config: EmbeddedEngineConfig) -> None:
     config.run_dir.mkdir(parents=True, exist_ok=True)
     state_path.unlink(missing_ok=True)
     native = _load_native()
-    server = native.Server(_parameters(config, native.CommonParams()))
+    server = native.Server(_parameters(config, native))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -141,7 +141,8 @@ def _load_native() -> Any:
         ) from error
 
 
-def _parameters(config: EmbeddedEngineConfig, params: Any) -> Any:
+def _parameters(config: EmbeddedEngineConfig, native: Any) -> Any:
+    params = native.CommonParams()
     params.model.path = str(config.model_path)
     params.model_alias = {config.model_id}
     params.hostnames = [config.host]
@@ -156,6 +157,9 @@ def _parameters(config: EmbeddedEngineConfig, params: Any) -> Any:
     params.n_ubatch = params.n_batch
     params.cache_ram_mib = 0
     params.prefill_assistant = False
+    # A text's vector is its last token's state: that alone lets a text be longer than a batch.
+    params.embedding = True
+    params.pooling_type = native.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
     params.n_threads_http = config.parallel + 8
     if config.threads:
         params.cpuparams.n_threads = config.threads

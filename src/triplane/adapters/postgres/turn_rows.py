@@ -13,6 +13,7 @@ from triplane.adapters.postgres.rows import (
 from triplane.domain.completion import text_of
 from triplane.domain.conversation import Conversation, NewMessage, OpenedTurn, StoredMessage, TurnRecord
 from triplane.domain.events import Usage
+from triplane.domain.money import EngineCall
 from triplane.orchestration.ports import NewTurn
 
 TURN_COLUMNS = """t.id AS turn_id, t.message_id, t.parent_id, t.state, t.created_at AS turn_created_at,
@@ -112,4 +113,17 @@ def to_record(row: asyncpg.Record) -> TurnRecord:
         error_code=row["error_code"],
         error_message=row["error_message"],
         continued_after=row["continued_after"],
+        ended_at=row["ended_at"],
+        time_to_first_token_ms=row["time_to_first_token_ms"],
+    )
+
+
+def to_call(row: asyncpg.Record) -> EngineCall:
+    usage = Usage(
+        prompt_tokens=row["prompt_tokens"],
+        completion_tokens=row["completion_tokens"],
+        cached_tokens=row["cached_tokens"],
+    )
+    return EngineCall(
+        attempt=row["attempt"], route=row["route"], replica=row["replica"], usage=usage, cost=row["cost"]
     )

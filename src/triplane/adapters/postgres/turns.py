@@ -15,6 +15,7 @@ from triplane.adapters.postgres.turn_rows import (
     JOINS,
     TURN_COLUMNS,
     input_between,
+    to_call,
     to_input,
     to_opened,
     to_record,
@@ -25,6 +26,7 @@ from triplane.domain.conversation import (
     OpenedTurn,
     Principal,
     StoredMessage,
+    TurnDetails,
     TurnRecord,
     UsageEvent,
 )
@@ -135,6 +137,12 @@ class PostgresTurns:
             raise NotFound("No such turn.", param="turn_id")
         return to_record(row)
 
+    async def details(self, who: Principal, turn_id: str) -> TurnDetails:
+        """`RunningTurns`."""
+        rows = await self._database.fetch(_CALLS, who.tenant_id, who.user_id, turn_id)
+        calls = [to_call(row) for row in rows]
+        return TurnDetails(record=await self.get(who, turn_id), calls=calls)
+
     async def running(
         self, who: Principal, conversation_id: str | None, after: str | None, limit: int
     ) -> tuple[list[TurnRecord], bool]:
@@ -165,12 +173,14 @@ WITH given AS (
     FROM given
     WHERE t.tenant_id = given.tenant_id AND t.id = given.id AND t.fence = given.fence
       AND t.state = 'streaming'
-    RETURNING t.tenant_id, t.id, t.fence, t.message_id, t.stop_requested, given.content_json
+    RETURNING t.tenant_id, t.id, t.user_id, t.fence, t.message_id, t.stop_requested, given.content_json
 ), saved AS (
     UPDATE messages m SET content_json = held.content_json
     FROM held WHERE m.tenant_id = held.tenant_id AND m.id = held.message_id
 )
-SELECT tenant_id, id, fence, stop_requested FROM held"""
+SELECT held.tenant_id, held.id, held.fence,
+    held.stop_requested OR coalesce(u.disabled_at IS NOT NULL, true) AS stop_requested
+FROM held LEFT JOIN users u ON u.tenant_id = held.tenant_id AND u.id = held.user_id"""
 
 _REQUEST_STOP = """
 UPDATE turns t SET stop_requested = (state = 'streaming')
@@ -182,7 +192,7 @@ RETURNING true"""
 _FINISH = """
 SELECT finish_turn(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-    $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)"""
+    $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)"""
 
 _CLAIM = f"""
 WITH lapsed AS (
@@ -201,7 +211,7 @@ FROM claimed t {JOINS}"""
 _RECORD = """
 SELECT t.id, t.conversation_id, t.message_id, t.model, t.state, t.created_at, m.content_json, m.tool_calls,
     m.finish_reason, t.prompt_tokens, t.completion_tokens, t.cached_tokens, t.error_code, t.error_message,
-    t.continued_after
+    t.continued_after, t.ended_at, t.time_to_first_token_ms
 FROM turns t
 JOIN conversations c ON c.tenant_id = t.tenant_id AND c.id = t.conversation_id AND c.deleted_at IS NULL
 JOIN messages m ON m.tenant_id = t.tenant_id AND m.id = t.message_id
@@ -213,6 +223,11 @@ _RUNNING = f"""{_RECORD} AND t.state = 'streaming' AND ($3::text IS NULL OR t.co
     AND ($4::text IS NULL OR (t.created_at, t.id) < (
         SELECT created_at, id FROM turns WHERE tenant_id = $1 AND user_id = $2 AND id = $4))
 ORDER BY t.created_at DESC, t.id DESC LIMIT $5"""
+
+
+_CALLS = """
+SELECT attempt, route, replica, prompt_tokens, completion_tokens, cached_tokens, cost FROM usage_events
+WHERE tenant_id = $1 AND user_id = $2 AND turn_id = $3 ORDER BY created_at, attempt, id LIMIT 100"""
 
 
 def _reused() -> IdempotencyKeyReused:
@@ -271,6 +286,7 @@ def _finish_arguments(who: Principal, result: TurnResult) -> list[object]:
         [job.entrypoint for job in result.jobs],
         [job.payload for job in result.jobs],
         [job.dedupe_key for job in result.jobs],
+        result.time_to_first_token_ms,
     ]
 
 

@@ -4,11 +4,14 @@ What has no place there is refused by name. Hints are accepted and left out: `ca
 their own), `service_tier`, the thinking of earlier turns, which the API itself doesn't read again.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from triplane.domain.anthropic.wire import (
     AnyChoice,
     Base64Source,
+    CountBody,
     ImageBlock,
     InputBlock,
     InputMessage,
@@ -46,6 +49,7 @@ from triplane.domain.completion import (
 from triplane.domain.errors import InvalidRequest
 
 _decode = msgspec.json.Decoder(MessagesBody).decode
+_decode_count = msgspec.json.Decoder(CountBody).decode
 _FAILED = "The tool failed: "
 
 
@@ -58,13 +62,30 @@ class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_messages_request(body: bytes, request_id: str) -> MessagesRequest:
     """The request in this body. Raises InvalidRequest, which says where it is wrong."""
+    decoded = _decoded(body, _decode)
+    return MessagesRequest(completion=as_completion(decoded, request_id), stream=decoded.stream)
+
+
+def parse_count_request(body: bytes, request_id: str) -> CompletionRequest:
+    """The request whose tokens are to be counted. Raises InvalidRequest."""
+    return as_completion(_decoded(body, _decode_count), request_id)
+
+
+def counted_messages(request: CompletionRequest) -> list[Message]:
+    """What stands for the request when its tokens are counted: tools are their JSON, in a message more."""
+    if not request.tools:
+        return request.messages
+    tools = Message(role="system", content=msgspec.json.encode(request.tools).decode())
+    return [tools, *request.messages]
+
+
+def _decoded(body: bytes, decode: Callable[[bytes], MessagesBody]) -> MessagesBody:
     try:
-        decoded = _decode(body)
+        return decode(body)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The body can't be read: {error}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest("The body is not valid JSON.") from None
-    return MessagesRequest(completion=as_completion(decoded, request_id), stream=decoded.stream)
 
 
 def as_completion(body: MessagesBody, request_id: str) -> CompletionRequest:

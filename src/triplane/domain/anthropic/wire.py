@@ -141,6 +141,12 @@ class MessagesBody(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unkn
     cache_control: CacheControl | None = None
 
 
+class CountBody(MessagesBody, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/messages/count_tokens`: the same, with nothing said of the answer's length."""
+
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
 class WireUsage(msgspec.Struct, kw_only=True, omit_defaults=True):
     """`input_tokens` leaves out what was read from the cache or written to it."""
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from triplane.domain.completion import CompletionRequest, Message, ModelCard
+from triplane.domain.embeddings import Embedded, EmbeddingRequest
 from triplane.domain.errors import TriplaneError
 from triplane.domain.events import EngineEvent, Usage
 
@@ -105,4 +106,13 @@ class PrefillEngine(Protocol):
         self, request: CompletionRequest, headers: Mapping[str, str], hints: Hints = NO_HINTS
     ) -> tuple[KvTransfer, Usage]:
         """Read the prompt; where its KV cache can be fetched, and what it cost. Raises as `start` does."""
+        ...
+
+
+@runtime_checkable
+class EmbeddingEngine(Protocol):
+    """An engine that can turn texts into vectors."""
+
+    async def embed(self, request: EmbeddingRequest, headers: Mapping[str, str]) -> Embedded:
+        """A vector for each input. Raises as `Engine.start` does."""
         ...

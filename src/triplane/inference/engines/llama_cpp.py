@@ -283,6 +283,8 @@ def llama_refusal(status: int, fields: dict[str, Any], retry_after_s: float | No
             f"{fields.get('n_ctx')}, answer included. Send less.",
             param="messages",
         )
+    if "too large to process" in message:
+        return ContextTooLong("A text is longer than the engine can embed at once. Send less.", param="input")
     if message.startswith("image input is not supported"):
         return InvalidRequest("This model can't read images.", param="messages")
     if "JSON schema" in message or "json_schema" in message:

@@ -11,9 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triplane.domain.completion import CompletionRequest, Message, ModelCard
-from triplane.domain.errors import InvalidRequest, TriplaneError
+from triplane.domain.embeddings import Embedded, EmbeddingRequest
+from triplane.domain.errors import ContextTooLong, InvalidRequest, TriplaneError
+from triplane.inference.engines.embeddings_wire import (
+    EMBED_S,
+    EMBEDDINGS,
+    embedded_of,
+    embeddings_body,
+    no_embeddings,
+    of_inputs,
+)
 from triplane.inference.engines.engine import NO_HINTS, EngineStream, Hints
-from triplane.inference.engines.http_engine import CONNECT_S, HttpEngine, HttpStream
+from triplane.inference.engines.http_engine import CONNECT_S, HttpEngine, HttpStream, NoSuchEndpoint
 from triplane.inference.engines.opaque_names import opaque_name
 from triplane.inference.engines.openai_wire import Chunk, ChunkReader, refusal, request_body
 from triplane.inference.engines.token_bounds import token_bound
@@ -54,6 +63,16 @@ class OpenAIEngine(HttpEngine):
                 raise
             response = await self._open(COMPLETIONS, self._body(request, hints), headers)
         return HttpStream(response, ChunkReader(Chunk, self._engine_model, request.tool_choice))
+
+    async def embed(self, request: EmbeddingRequest, headers: Mapping[str, str]) -> Embedded:
+        url, body = f"{self._base_url}{EMBEDDINGS}", embeddings_body(request, self._engine_model)
+        try:
+            raw = await self._call("POST", url, body, headers=headers, within_s=EMBED_S)
+        except NoSuchEndpoint as missing:
+            raise no_embeddings() from missing
+        except ContextTooLong as refused:
+            raise of_inputs(refused) from refused
+        return embedded_of(raw, request, self._engine_model)
 
     async def count_tokens(self, messages: Sequence[Message]) -> list[int]:
         return [token_bound(message) for message in messages]

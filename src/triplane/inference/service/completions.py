@@ -2,9 +2,12 @@
 
 from contextlib import aclosing
 
+import msgspec
+
+from triplane.domain.anthropic.requests import counted_messages, parse_count_request
 from triplane.domain.completion import Flow
 from triplane.domain.errors import EngineFailed, error_from_code
-from triplane.domain.events import Delta, Failed, Finished
+from triplane.domain.events import Delta, Failed, Finished, Usage
 from triplane.domain.limits import estimated_tokens
 from triplane.inference.gateway import AnyCompletion, Gateway
 from triplane.inference.limits import Limiter, Reservation
@@ -48,6 +51,15 @@ class Completions:
                 reserved.settle(bill.usage)
         reply.send(200, (("content-type", "application/json"), *headers), whole)
         return None
+
+    async def count(self, flow: Flow, request_id: str, body: bytes, reply: Reply) -> None:
+        """The tokens that a Messages request would have; one request of the limits. Raises TriplaneError."""
+        asked = parse_count_request(body, request_id)
+        with await self._limiter.reserve(flow, asked.model, 0) as reserved:
+            counts = await self._gateway.count_tokens(asked.model, counted_messages(asked))
+            reserved.settle(Usage())
+        headers = [("content-type", "application/json"), *_headers(request_id, reserved)]
+        reply.send(200, headers, msgspec.json.encode({"input_tokens": sum(counts)}))
 
 
 def _headers(request_id: str, reserved: Reservation) -> list[tuple[str, str]]:

@@ -16,10 +16,11 @@ from triplane.domain.errors import NotFound, RateLimited, TriplaneError
 from triplane.domain.ids import new_id
 from triplane.inference.gateway import Gateway
 from triplane.inference.service.completions import Completions
+from triplane.inference.service.embeddings import EMBEDDINGS, Embeddings
 from triplane.inference.service.keys import KeyFile
 from triplane.inference.service.reply import Reply
 from triplane.inference.service.request import Head, MethodNotAllowed, status_of_http
-from triplane.inference.service.wires import CHAT, MESSAGES, error_body
+from triplane.inference.service.wires import CHAT, COUNT_TOKENS, MESSAGES, error_body
 from triplane.telemetry.metrics import CONTENT_TYPE, Metrics
 from triplane.telemetry.traces import Tracing, context_from, current, fail
 from triplane.wire.errors import (
@@ -60,8 +61,10 @@ _ONE_MODEL = Route("/v1/models/{model_id}", "GET", False)
 _LIVE = Route("/livez", "GET", True)
 _READY = Route("/readyz", "GET", True)
 _METRICS = Route("/metrics", "GET", True)
-_COMPLETING = (_CHAT, _MESSAGES)
-_ROUTES = {route.name: route for route in (_CHAT, _MESSAGES, _MODELS, _LIVE, _READY, _METRICS)}
+_EMBEDDINGS = Route(EMBEDDINGS, "POST", False)
+_COUNT = Route(COUNT_TOKENS, "POST", False)
+_COMPLETING = (_CHAT, _MESSAGES, _EMBEDDINGS, _COUNT)
+_ROUTES = {route.name: route for route in (*_COMPLETING, _MODELS, _LIVE, _READY, _METRICS)}
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -77,6 +80,7 @@ class HttpProxy:
         gateway: Gateway,
         keys: KeyFile,
         completions: Completions,
+        embeddings: Embeddings,
         metrics: Metrics,
         tracing: Tracing,
         is_draining: Callable[[], bool] = lambda: False,
@@ -84,6 +88,7 @@ class HttpProxy:
         self._gateway = gateway
         self._keys = keys
         self._completions = completions
+        self._embeddings = embeddings
         self._metrics = metrics
         self._tracing = tracing
         self._is_draining = is_draining
@@ -153,11 +158,20 @@ class HttpProxy:
         self._metrics.stream_opened()
         try:
             with self._span(head, request_id) if self._tracing.is_on else nullcontext():
-                code = await self._completions.answer(head.path, flow, request_id, body, reply)
+                code = await self._answer(head.path, flow, request_id, body, reply)
         finally:
             self._metrics.stream_closed()
         if code:
             self._metrics.http_error(code)
+
+    async def _answer(self, path: str, flow: Flow, request_id: str, body: bytes, reply: Reply) -> str | None:
+        if path == EMBEDDINGS:
+            await self._embeddings.answer(flow, request_id, body, reply)
+            return None
+        if path == COUNT_TOKENS:
+            await self._completions.count(flow, request_id, body, reply)
+            return None
+        return await self._completions.answer(path, flow, request_id, body, reply)
 
     @contextmanager
     def _span(self, head: Head, request_id: str) -> Iterator[None]:

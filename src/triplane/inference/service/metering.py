@@ -8,6 +8,7 @@ import time
 from contextvars import ContextVar
 
 from triplane.domain.completion import CompletionRequest
+from triplane.domain.embeddings import EmbeddingRequest
 from triplane.domain.events import FinishReason, Usage
 from triplane.domain.money import EngineCall
 from triplane.inference.observer import CallObserver, GatewayObserver
@@ -17,7 +18,7 @@ from triplane.inference.service.usage_log import Outcome, UsageLog, usage_line
 class Bill:
     """The calls of one request: `usage` is the sum of those that have ended."""
 
-    def __init__(self, request: CompletionRequest) -> None:
+    def __init__(self, request: CompletionRequest | EmbeddingRequest) -> None:
         self.request = request
         self.usage = Usage()
 
@@ -25,7 +26,7 @@ class Bill:
 _BILL: ContextVar[Bill] = ContextVar("bill")
 
 
-def open_bill(request: CompletionRequest) -> Bill:
+def open_bill(request: CompletionRequest | EmbeddingRequest) -> Bill:
     """What the present task, and those it starts, have engines compute from now on is for this request."""
     bill = Bill(request)
     _BILL.set(bill)
@@ -42,6 +43,7 @@ class CallMeter:
         self.shed = observer.shed
         self.retried = observer.retried
         self.degraded = observer.degraded
+        self.embeddings_looked_up = observer.embeddings_looked_up
 
     def begin(self, *, model: str, route: str, replica: str, plan: str) -> CallObserver:
         observer = self._begin(model=model, route=route, replica=replica, plan=plan)

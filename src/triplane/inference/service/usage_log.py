@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from triplane.domain.completion import CompletionRequest
+from triplane.domain.embeddings import EmbeddingRequest
 from triplane.domain.errors import StoreUnavailable
 from triplane.domain.money import EngineCall
 
@@ -53,7 +54,11 @@ class UsageLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def usage_line(
-    request: CompletionRequest, call: EngineCall, at: float, outcome: Outcome, code: str | None
+    request: CompletionRequest | EmbeddingRequest,
+    call: EngineCall,
+    at: float,
+    outcome: Outcome,
+    code: str | None,
 ) -> UsageLine:
     flow, usage = request.flow, call.usage
     return UsageLine(

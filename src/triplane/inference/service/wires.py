@@ -23,6 +23,7 @@ from triplane.wire.strict_json import decode_strictly
 
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
+COUNT_TOKENS = "/v1/messages/count_tokens"
 
 PRODUCT_FIELDS = ("conversation_id", "request_id", "background", "parent_id", "expected_parent")
 """What only the product's own face knows."""
@@ -59,7 +60,7 @@ def read_request(path: str, body: bytes, flow: Flow, request_id: str) -> Asked:
 
 
 def error_body(path: str, error: TriplaneError, request_id: str) -> bytes:
-    if path == MESSAGES:
+    if path in (MESSAGES, COUNT_TOKENS):
         return _encode(present_messages_error(error, request_id))
     return _encode(present_error(error))
 

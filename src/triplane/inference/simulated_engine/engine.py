@@ -12,6 +12,7 @@ from triplane.domain.ids import new_id
 from triplane.inference.simulated_engine.answering import Answering, RequestRecord
 from triplane.inference.simulated_engine.clock import SimulatedClock
 from triplane.inference.simulated_engine.connection import Exchange
+from triplane.inference.simulated_engine.embedding import Embedding, Reading, read_inputs
 from triplane.inference.simulated_engine.faults import Fault, Slow
 from triplane.inference.simulated_engine.intake import Intake, Planned
 from triplane.inference.simulated_engine.kv_fetch import KvFetch
@@ -83,8 +84,8 @@ class SimulatedEngine:
         self._clock = SimulatedClock(options.speed)
         self._fetch = KvFetch()
         self._wake = asyncio.Event()
-        self._answering: dict[int, Answering] = {}
-        self._given_up: list[Answering] = []
+        self._answering: dict[int, Answering | Reading] = {}
+        self._given_up: list[Answering | Reading] = []
         self._requests = self._finished = self._aborted = self._delivered = 0
 
     async def run(self) -> None:
@@ -145,6 +146,24 @@ class SimulatedEngine:
         elif not sequence.is_aborted:
             self._add(answering)
 
+    def take_embedding(self, exchange: Exchange, fault: Fault | None) -> None:
+        """Embed what this request asks for, each input a sequence of its own. Raises Rejected."""
+        prompts, request = read_inputs(exchange.body, self.model_id, self.max_model_len)
+        embedding = Embedding(exchange, request, self.model_id, self._give_up)
+        for prompt in prompts:
+            self._requests += 1
+            sequence = Sequence(
+                number=self._requests,
+                prompt=prompt,
+                answer=[""],
+                arrived=self._clock.now(),
+                slow_factor=fault.factor if isinstance(fault, Slow) else 1.0,
+                only_reads=True,
+            )
+            reading = embedding.add(sequence)
+            self._answering[sequence.number] = reading
+            self._add(reading)
+
     def read_held(self, number: int) -> int | None:
         """A decode engine fetches the KV cache of this sequence: its tokens, or None if it isn't held."""
         held = self.scheduler.transfers.read(number, self._clock.now())
@@ -192,7 +211,7 @@ class SimulatedEngine:
 
         return add
 
-    def _add(self, answering: Answering) -> None:
+    def _add(self, answering: Answering | Reading) -> None:
         self.scheduler.add(answering.sequence)
         self._wake.set()
 
@@ -200,7 +219,7 @@ class SimulatedEngine:
         self.metrics.token(sequence, now)
         answering = self._answering[sequence.number]
         if sequence.is_finished:
-            if sequence.keep_for_decode:
+            if sequence.keep_for_decode and isinstance(answering, Answering):
                 answering.transfer = self._place_of(sequence)
             if not answering.ended:
                 self.metrics.ended(
@@ -224,7 +243,7 @@ class SimulatedEngine:
             tp_size=self.options.gpus,
         )
 
-    def _give_up(self, answering: Answering) -> None:
+    def _give_up(self, answering: Answering | Reading) -> None:
         self.scheduler.abort(answering.sequence)
         self._given_up.append(answering)
         self._wake.set()
@@ -238,7 +257,7 @@ class SimulatedEngine:
                 self._file(answering)
         self._given_up.clear()
 
-    def _file(self, answering: Answering) -> None:
+    def _file(self, answering: Answering | Reading) -> None:
         del self._answering[answering.sequence.number]
         self._delivered += answering.delivered
         self.records.append(answering.record)

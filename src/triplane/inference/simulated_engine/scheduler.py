@@ -133,7 +133,7 @@ class Scheduler:
             if sequence.generated == 0:
                 counters.prompt_tokens += len(sequence.prompt)
             sequence.generated += 1
-            counters.generated += 1
+            counters.generated += not sequence.only_reads
             if sequence.is_aborted:
                 continue
             if sequence.first_token == NOT_YET:

@@ -13,7 +13,7 @@ class Sequence:
 
     `keep_for_decode`: a prefill whose blocks stay, when it ends, until a decode engine has fetched them.
     `from_prefill`: its prompt's KV cache is fetched from a prefill engine. `slow_factor` stretches every
-    step that it is part of.
+    step that it is part of. With `only_reads` its answer is a vector: one place in `answer`, and no token.
     """
 
     number: int
@@ -25,6 +25,7 @@ class Sequence:
     keep_for_decode: bool = False
     from_prefill: bool = False
     slow_factor: float = 1.0
+    only_reads: bool = False
 
     computed: int = 0
     """Tokens whose keys and values are in `blocks`."""

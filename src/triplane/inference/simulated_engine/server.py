@@ -10,7 +10,15 @@ import msgspec
 from triplane.inference.simulated_engine import wire
 from triplane.inference.simulated_engine.connection import Connection, Exchange
 from triplane.inference.simulated_engine.engine import SimulatedEngine
-from triplane.inference.simulated_engine.faults import CloseListener, Drop, FaultPlan, Faults, Hang, Refuse
+from triplane.inference.simulated_engine.faults import (
+    CloseListener,
+    Drop,
+    Fault,
+    FaultPlan,
+    Faults,
+    Hang,
+    Refuse,
+)
 from triplane.inference.simulated_engine.intake import check_parts
 from triplane.inference.simulated_engine.kv_fetch import PATH as KV_PATH
 from triplane.inference.simulated_engine.metrics import CONTENT_TYPE
@@ -82,6 +90,7 @@ class SimulatedEngineServer:
         self._control = Listener(host, control_port, self._handle)
         self._routes: dict[tuple[str, str], Callable[[Exchange], None]] = {
             ("POST", "/v1/chat/completions"): self._complete,
+            ("POST", "/v1/embeddings"): self._embed,
             ("GET", "/v1/models"): self._models,
             ("POST", "/tokenize"): self._tokenize,
             ("GET", "/health"): lambda exchange: exchange.reply(200, b"", "text/plain"),
@@ -144,9 +153,19 @@ class SimulatedEngineServer:
 
     def _complete(self, exchange: Exchange) -> None:
         fault = self.faults.draw()
+        if not self._strikes_at_once(fault, exchange):
+            self.engine.take(exchange, self.engine.intake.plan(exchange.body), fault)
+
+    def _embed(self, exchange: Exchange) -> None:
+        fault = self.faults.draw()
+        if not self._strikes_at_once(fault, exchange):
+            self.engine.take_embedding(exchange, fault)
+
+    def _strikes_at_once(self, fault: Fault | None, exchange: Exchange) -> bool:
+        """Whether the fault comes before the engine has looked at the request; then it has come."""
         match fault:
             case Hang(after_tokens=None):
-                return
+                pass
             case Drop(after_tokens=None):
                 exchange.drop()
             case CloseListener():
@@ -156,7 +175,8 @@ class SimulatedEngineServer:
                 body = wire.error_body(fault.status, "A fault was asked for.")
                 exchange.reply(fault.status, body, headers=headers)
             case _:
-                self.engine.take(exchange, self.engine.intake.plan(exchange.body), fault)
+                return False
+        return True
 
     def _models(self, exchange: Exchange) -> None:
         engine = self.engine

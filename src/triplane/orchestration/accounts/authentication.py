@@ -6,7 +6,7 @@ from typing import Literal
 from triplane.domain.conversation import Principal
 from triplane.domain.errors import Unauthenticated
 from triplane.orchestration.accounts.api_keys import ApiKeys
-from triplane.orchestration.accounts.sessions import Sessions, principal_of
+from triplane.orchestration.accounts.sessions import Sessions
 
 _NO_KEY = (
     "No API key was sent. Send the header `Authorization: Bearer tp-…` with a key made by"
@@ -31,10 +31,10 @@ async def authenticate(
         return Authenticated(await _by_key(api_keys, authorization), "key")
     if not cookie:
         raise Unauthenticated(_NO_KEY)
-    user = await sessions.find(cookie)
-    if user is None:
+    principal = await sessions.principal(cookie)
+    if principal is None:
         raise Unauthenticated(_NO_SESSION)
-    return Authenticated(principal_of(user), "session")
+    return Authenticated(principal, "session")
 
 
 async def _by_key(api_keys: ApiKeys, authorization: str) -> Principal:

@@ -10,8 +10,12 @@ PlanOf = Callable[[Principal], str]
 
 
 def one_plan_for_all(name: str) -> PlanOf:
-    """Until the database knows plans."""
     return lambda _: name
+
+
+def plan_of_user(default: str) -> PlanOf:
+    """The plan that the user's row names, else this one."""
+    return lambda who: who.plan or default
 
 
 everybody_default = one_plan_for_all(DEFAULT_PLAN)

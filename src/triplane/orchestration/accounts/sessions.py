@@ -11,7 +11,7 @@ import msgspec
 from triplane.domain.conversation import Principal
 from triplane.domain.ids import is_id, new_id
 from triplane.domain.secrets import new_secret, sha256_of
-from triplane.orchestration.accounts.ports import AccountStore, User
+from triplane.orchestration.accounts.ports import UNKNOWN_ORIGIN, AccountStore, Origin, User
 
 LINK_LIFETIME = timedelta(minutes=30)
 SESSION_LIFETIME = timedelta(days=30)
@@ -26,13 +26,20 @@ class SignInLink(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
     user: User
     cookie: str
     expires_at: datetime
 
 
-def principal_of(user: User) -> Principal:
-    return Principal(tenant_id=user.tenant_id, user_id=user.id, is_admin=user.is_admin)
+def principal_of(user: User, session_id: str | None = None) -> Principal:
+    return Principal(
+        tenant_id=user.tenant_id,
+        user_id=user.id,
+        is_admin=user.is_admin,
+        plan=user.plan,
+        session_id=session_id,
+    )
 
 
 def _now() -> datetime:
@@ -49,27 +56,37 @@ class Sessions:
 
     async def make_sign_in_link(self) -> SignInLink:
         """A link for the first administrator, who is made if there is none."""
-        user = await self.store.ensure_first_administrator()
+        return await self.link_for(await self.store.ensure_first_administrator())
+
+    async def link_for(self, user: User) -> SignInLink:
         link = SignInLink(token=new_secret(), expires_at=self.now() + LINK_LIFETIME)
         await self.store.add_sign_in_link(user, sha256_of(link.token), link.expires_at)
         return link
 
-    async def redeem(self, token: str) -> NewSession | None:
+    async def redeem(self, token: str, origin: Origin = UNKNOWN_ORIGIN) -> NewSession | None:
         """A session for the link's user; None for a link that is unknown, used or expired."""
         user = await self.store.redeem_sign_in_link(sha256_of(token))
         if user is None:
             return None
         session_id, expires_at = new_id("session"), self.now() + SESSION_LIFETIME
-        await self.store.add_session(user, session_id, expires_at)
+        await self.store.add_session(user, session_id, expires_at, origin)
         claims = {"jti": session_id, "exp": int(expires_at.timestamp())}
         return NewSession(
-            user=user, cookie=jwt.encode(claims, self._key(), _ALGORITHM), expires_at=expires_at
+            id=session_id,
+            user=user,
+            cookie=jwt.encode(claims, self._key(), _ALGORITHM),
+            expires_at=expires_at,
         )
 
     async def find(self, cookie: str) -> User | None:
         """The user of a cookie that we signed and whose session is neither expired nor ended."""
         session_id = self._session_id(cookie)
         return await self.store.find_session(session_id) if session_id else None
+
+    async def principal(self, cookie: str) -> Principal | None:
+        """As `find`, with the session that they came with."""
+        user = await self.find(cookie)
+        return principal_of(user, self._session_id(cookie)) if user else None
 
     async def end(self, cookie: str) -> None:
         session_id = self._session_id(cookie)

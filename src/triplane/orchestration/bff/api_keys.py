@@ -11,6 +11,7 @@ from litestar.params import FromPath, JSONBody
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import is_id
 from triplane.orchestration.accounts.ports import ApiKey
+from triplane.orchestration.bff.administrators import actor_of
 from triplane.orchestration.bff.deps import Deps
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.pages import Deleted, Page, page_of
@@ -59,6 +60,7 @@ async def create_api_key(
     request: StrictRequest, deps: Deps, data: JSONBody[NewApiKey]
 ) -> Response[ApiKeyWithSecret]:
     key, secret = await deps.api_keys.create(request.principal, data.name, caches_answers=data.caches_answers)
+    await deps.audit.record(actor_of(request), "api_key.created", key.id, key.name)
     shown = ApiKeyWithSecret(**msgspec.structs.asdict(_present(key)), key=secret)
     return Response(shown, headers={"cache-control": "no-store"})
 
@@ -74,6 +76,7 @@ async def revoke_api_key(request: StrictRequest, deps: Deps, key_id: FromPath[st
     if not is_id("key", key_id):
         raise NotFound("There is no such API key.")
     await deps.api_keys.revoke(request.principal, key_id)
+    await deps.audit.record(actor_of(request), "api_key.revoked", key_id)
     return Deleted(id=key_id, object="api_key.deleted")
 
 

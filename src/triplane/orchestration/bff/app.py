@@ -18,8 +18,10 @@ from triplane.orchestration.bff.edge import Edge, first_segment
 from triplane.orchestration.bff.errors import EXCEPTION_HANDLERS
 from triplane.orchestration.bff.health import HEALTH_HANDLERS
 from triplane.orchestration.bff.models import MODEL_HANDLERS
+from triplane.orchestration.bff.my_sessions import MY_SESSION_HANDLERS
 from triplane.orchestration.bff.request import StrictRequest
 from triplane.orchestration.bff.sessions import SESSION_HANDLERS
+from triplane.orchestration.bff.user_settings import USER_SETTINGS_HANDLERS
 
 _DESCRIPTION_ROUTE = "/schema"
 """Litestar insists on a route for its own description; ours is /openapi.json, so this one isn't reachable."""
@@ -36,13 +38,15 @@ def create_app(deps: AppDeps, extra_handlers: Sequence[ControllerRouterHandler] 
             *MODEL_HANDLERS,
             *CONVERSATION_HANDLERS,
             *SESSION_HANDLERS,
+            *MY_SESSION_HANDLERS,
+            *USER_SETTINGS_HANDLERS,
             *API_KEY_HANDLERS,
             *HEALTH_HANDLERS,
             *api_docs_handlers(),
             *extra_handlers,
         ],
         dependencies={"deps": Provide(lambda: deps, sync_to_thread=False)},
-        before_request=authentication_hook(deps.sessions, deps.api_keys),
+        before_request=authentication_hook(deps),
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=deps.max_body_bytes,
@@ -58,6 +62,7 @@ def create_app(deps: AppDeps, extra_handlers: Sequence[ControllerRouterHandler] 
 
 def _openapi() -> OpenAPIConfig:
     bearer = SecurityScheme(type="http", scheme="bearer", description="A key made by `triplane keys create`.")
+    key = SecurityScheme(type="apiKey", name="x-api-key", security_scheme_in="header")
     cookie = SecurityScheme(type="apiKey", name=SESSION_COOKIE, security_scheme_in="cookie")
     return OpenAPIConfig(
         title="Triplane",
@@ -65,7 +70,7 @@ def _openapi() -> OpenAPIConfig:
         summary="OpenAI's wire, with conversations that are kept.",
         path=_DESCRIPTION_ROUTE,
         render_plugins=[JsonRenderPlugin()],
-        components=Components(security_schemes={"bearer": bearer, "cookie": cookie}),
-        security=[{"bearer": []}, {"cookie": []}],
+        components=Components(security_schemes={"bearer": bearer, "key": key, "cookie": cookie}),
+        security=[{"bearer": []}, {"key": []}, {"cookie": []}],
         use_handler_docstrings=True,
     )

@@ -8,9 +8,8 @@ from litestar import Request
 from litestar.datastructures import Headers
 
 from triplane.domain.errors import Forbidden
-from triplane.orchestration.accounts.api_keys import ApiKeys
 from triplane.orchestration.accounts.authentication import authenticate
-from triplane.orchestration.accounts.sessions import Sessions
+from triplane.orchestration.bff.deps import AppDeps
 from triplane.orchestration.bff.scope import set_authenticated
 
 SESSION_COOKIE = "triplane_session"
@@ -22,9 +21,7 @@ _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 # Litestar runs this hook ahead of the body, like a guard; but for a guard it copies the handler each time.
-def authentication_hook(
-    sessions: Sessions, api_keys: ApiKeys
-) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
+def authentication_hook(deps: AppDeps) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
     """What runs before every handler, and lets nobody unknown through to one that isn't public."""
 
     async def before(request: Request[Any, Any, Any]) -> None:
@@ -32,11 +29,15 @@ def authentication_hook(
             return
         headers = request.headers
         authorization = headers.get("authorization")
+        if authorization is None and (key := headers.get("x-api-key")) is not None:
+            authorization = f"Bearer {key}"  # Anthropic's header: the same keys, the same limits
         cookie = None if authorization is not None else request.cookies.get(SESSION_COOKIE)
-        authenticated = await authenticate(sessions, api_keys, authorization, cookie)
+        authenticated = await authenticate(deps.sessions, deps.api_keys, authorization, cookie)
         if authenticated.by == "session" and request.method not in _SAFE_METHODS:
             refuse_foreign_page(headers)
-        set_authenticated(request.scope, authenticated)
+        if session_id := authenticated.principal.session_id:
+            deps.last_seen.note(session_id)
+        set_authenticated(request.scope, authenticated, deps.streams)
 
     return before
 

@@ -7,7 +7,16 @@ from typing import Any
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from triplane.domain.limits import DEFAULT_PLAN
+from triplane.orchestration.accounts.administration_ports import (
+    AuditLog,
+    DefaultSettings,
+    NobodyAudits,
+    SettingsStore,
+)
 from triplane.orchestration.accounts.api_keys import ApiKeys
+from triplane.orchestration.accounts.last_seen import LastSeen
+from triplane.orchestration.accounts.open_streams import OpenStreams
 from triplane.orchestration.accounts.sessions import Sessions
 from triplane.orchestration.announcing import Announcer, NobodyListens
 from triplane.orchestration.ports import ConversationStore, Gateway
@@ -22,7 +31,7 @@ Check = Callable[[], Awaitable[None]]
 class AppDeps:
     """`web` answers every path that isn't the API's. `checks` are named for people: "PostgreSQL".
 
-    `metrics` gives Prometheus's text format.
+    `metrics` gives Prometheus's text format. `default_plan` is that of users whose row names none.
     """
 
     conversations: ConversationStore
@@ -35,6 +44,11 @@ class AppDeps:
     max_body_bytes: int
     public_url: str | None = None
     announcer: Announcer = field(default_factory=NobodyListens)
+    default_plan: str = DEFAULT_PLAN
+    settings: SettingsStore = field(default_factory=DefaultSettings)
+    audit: AuditLog = field(default_factory=NobodyAudits)
+    streams: OpenStreams = field(default_factory=OpenStreams)
+    last_seen: LastSeen = field(default_factory=LastSeen)
 
 
 # Litestar resolves two or more dependencies of a handler in a task group, which costs more than the whole

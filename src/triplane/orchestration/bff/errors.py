@@ -10,7 +10,9 @@ from litestar.openapi import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 
 from triplane.domain import errors
-from triplane.orchestration.bff.scope import request_id_of, set_error_code, set_limits
+from triplane.domain.anthropic.answers import present_messages_error
+from triplane.domain.anthropic.wire import ErrorFields, WireError
+from triplane.orchestration.bff.scope import is_anthropic, request_id_of, set_error_code, set_limits
 from triplane.wire.errors import ErrorBody, ErrorDetail, error_headers, present_error, status_of
 
 AnyRequest = Request[Any, Any, Any]
@@ -31,27 +33,47 @@ def unexpected_error(error: BaseException, request_id: str) -> ErrorBody:
 
 
 def _respond(
-    request: AnyRequest, body: ErrorBody, status: int, headers: Mapping[str, str]
-) -> Response[ErrorBody]:
+    request: AnyRequest,
+    body: ErrorBody,
+    status: int,
+    headers: Mapping[str, str],
+    known: errors.TriplaneError | None = None,
+) -> Response[Any]:
+    """`known` is the error that `body` presents, if it is one of ours."""
     set_error_code(request.scope, body.error.code)
+    shown: ErrorBody | WireError = body
+    extra = {"cache-control": "no-store"}
+    if is_anthropic(request.scope):
+        request_id = request_id_of(request.scope)
+        shown = _on_anthropics_wire(body, status, known, request_id)
+        extra["request-id"] = request_id
     return Response(
-        body,
+        shown,
         status_code=status,
-        headers=dict(headers) | {"cache-control": "no-store"},
+        headers=dict(headers) | extra,
         media_type="application/json",
     )
 
 
-def _known(request: AnyRequest, error: errors.TriplaneError) -> Response[ErrorBody]:
+def _on_anthropics_wire(
+    body: ErrorBody, status: int, known: errors.TriplaneError | None, request_id: str
+) -> WireError:
+    if known is not None:
+        return present_messages_error(known, request_id)
+    kind = "api_error" if status >= 500 else "invalid_request_error"
+    return WireError(error=ErrorFields(type=kind, message=body.error.message), request_id=request_id)
+
+
+def _known(request: AnyRequest, error: errors.TriplaneError) -> Response[Any]:
     status = status_of(error)
     if isinstance(error, errors.RateLimited):
         set_limits(request.scope, error.limits)
     if status >= 500:
         log.warning("request failed", request_id=request_id_of(request.scope), code=error.code)
-    return _respond(request, present_error(error), status, error_headers(error))
+    return _respond(request, present_error(error), status, error_headers(error), error)
 
 
-def _http(request: AnyRequest, error: HTTPException) -> Response[ErrorBody]:
+def _http(request: AnyRequest, error: HTTPException) -> Response[Any]:
     if error.status_code >= 500:
         return _unexpected(request, error)
     if isinstance(error, NotFoundException):
@@ -78,7 +100,7 @@ def _invalid(error: HTTPException) -> ErrorBody:
     return present_error(errors.InvalidRequest(message, param=param))
 
 
-def _unexpected(request: AnyRequest, error: Exception) -> Response[ErrorBody]:
+def _unexpected(request: AnyRequest, error: Exception) -> Response[Any]:
     return _respond(request, unexpected_error(error, request_id_of(request.scope)), 500, {})
 
 
@@ -89,7 +111,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
 }
 
 
-def documented(*statuses: int) -> dict[int, ResponseSpec]:
+def documented(*statuses: int, shape: type = ErrorBody) -> dict[int, ResponseSpec]:
     """The error responses of a route, for its OpenAPI description."""
     meanings = {
         400: "A field is wrong; `param` names it.",
@@ -106,6 +128,6 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
         504: "The engine took too long.",
     }
     return {
-        status: ResponseSpec(data_container=ErrorBody, description=meanings[status], generate_examples=False)
+        status: ResponseSpec(data_container=shape, description=meanings[status], generate_examples=False)
         for status in statuses
     }

@@ -13,6 +13,8 @@ from litestar import Request, Response
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
+from triplane.orchestration.bff.scope import while_allowed
+
 HEARTBEAT_S = 15.0
 STALL_S = 60.0
 """A client that has taken nothing for so long is dropped; the replay log has the rest for it."""
@@ -69,32 +71,38 @@ class _Sender(ASGIResponse):
         self._closing = closing
         self._leaving = leaving
         self._heartbeat_s = heartbeat_s
+        self._ended: asyncio.Future[None] | None = None
         self._sending_since: float | None = None
         self._sent_at = monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._closing):
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            pump = asyncio.create_task(self._pump(send))
-            gone = asyncio.create_task(_until_gone(receive))
-            try:
-                await self._attend(pump, gone, send)
-            finally:
-                for task in (pump, gone):
-                    task.cancel()
-                await asyncio.wait((pump, gone))
-            if self._is_leaving and pump.cancelled() and not self._sending_since:
-                await self._send(send, b"", more=False)
+            with while_allowed(scope) as self._ended:
+                await self._answer(receive, send)
+
+    async def _answer(self, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        pump = asyncio.create_task(self._pump(send))
+        gone = asyncio.create_task(_until_gone(receive))
+        try:
+            await self._attend(pump, gone, send)
+        finally:
+            for task in (pump, gone):
+                task.cancel()
+            await asyncio.wait((pump, gone))
+        if self._is_leaving and pump.cancelled() and not self._sending_since:
+            await self._send(send, b"", more=False)
         if not pump.cancelled() and (failure := pump.exception()):
             raise failure
 
     @property
     def _is_leaving(self) -> bool:
-        return self._leaving is not None and self._leaving.done()
+        """The process, or its user's access, ends: the stream does so between two frames."""
+        return any(end is not None and end.done() for end in (self._leaving, self._ended))
 
     async def _attend(self, pump: asyncio.Task[None], gone: asyncio.Task[None], send: Send) -> None:
         """Wait for the end of the frames, the client or the process; a heartbeat in every silence."""
-        ends = (pump, gone, self._leaving) if self._leaving else (pump, gone)
+        ends = [each for each in (pump, gone, self._leaving, self._ended) if each]
         while not (pump.done() or gone.done() or self._is_leaving):
             quiet_for = monotonic() - self._sent_at
             await asyncio.wait(

@@ -1,18 +1,30 @@
 """What we keep with each request, in ASGI's `scope["state"]`: its id, its sender, what failed, limits."""
 
-from collections.abc import MutableMapping
+import asyncio
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 from triplane.domain.ids import new_id
 from triplane.domain.limits import LimitState
 from triplane.orchestration.accounts.authentication import Authenticated
+from triplane.orchestration.accounts.open_streams import OpenStreams
 
 _REQUEST_ID = "request_id"
 _AUTHENTICATED = "authenticated"
+_STREAMS = "streams"
 _ERROR_CODE = "error_code"
 _LIMITS = "limits"
 
+MESSAGES = "/v1/messages"
+COUNT_TOKENS = "/v1/messages/count_tokens"
+
 AnyScope = MutableMapping[str, Any]
+
+
+def is_anthropic(scope: Any) -> bool:
+    """Whether the request is on Anthropic's wire, and so are its errors."""
+    return scope.get("path") in (MESSAGES, COUNT_TOKENS)
 
 
 def set_request_id(scope: AnyScope, request_id: str) -> None:
@@ -26,8 +38,22 @@ def request_id_of(scope: Any) -> str:
     return found if isinstance(found, str) else new_id("req")
 
 
-def set_authenticated(scope: Any, authenticated: Authenticated) -> None:
-    scope.setdefault("state", {})[_AUTHENTICATED] = authenticated
+def set_authenticated(scope: Any, authenticated: Authenticated, streams: OpenStreams) -> None:
+    state = scope.setdefault("state", {})
+    state[_AUTHENTICATED], state[_STREAMS] = authenticated, streams
+
+
+@contextmanager
+def while_allowed(scope: Any) -> "Iterator[asyncio.Future[None] | None]":
+    """For a response that takes long: the future is done when its sender has no access any more. None where
+    anyone may read."""
+    state = scope.get("state", {})
+    authenticated, streams = state.get(_AUTHENTICATED), state.get(_STREAMS)
+    if isinstance(authenticated, Authenticated) and isinstance(streams, OpenStreams):
+        with streams.opened(authenticated.principal) as ended:
+            yield ended
+    else:
+        yield None
 
 
 def authenticated_of(scope: Any) -> Authenticated:

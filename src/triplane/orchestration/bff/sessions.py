@@ -9,7 +9,11 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.params import FromQuery
 
+from triplane.orchestration.accounts.administration_ports import Actor
+from triplane.orchestration.accounts.ports import Origin
 from triplane.orchestration.accounts.sessions import SESSION_LIFETIME
+from triplane.orchestration.accounts.user_settings import UserSettings
+from triplane.orchestration.bff.administrators import address_of
 from triplane.orchestration.bff.authentication import PUBLIC, SESSION_COOKIE
 from triplane.orchestration.bff.deps import AppDeps, Deps
 from triplane.orchestration.bff.errors import documented
@@ -41,6 +45,8 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["user"] = "user"
     name: str
     is_admin: bool
+    plan: str
+    settings: UserSettings
 
 
 class SignedOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,11 +64,14 @@ class SignedOut(msgspec.Struct, frozen=True, kw_only=True):
     media_type=MediaType.HTML,
     responses={403: _SPENT},
 )
-async def sign_in(deps: Deps, token: FromQuery[str] = "") -> Response[str]:
+async def sign_in(request: StrictRequest, deps: Deps, token: FromQuery[str] = "") -> Response[str]:
     """Sets the session cookie and goes to `/`; answers 403 for a link that is used, expired or wrong."""
-    session = await deps.sessions.redeem(token) if token else None
+    origin = Origin(user_agent=request.headers.get("user-agent", ""), address=address_of(request))
+    session = await deps.sessions.redeem(token, origin) if token else None
     if session is None:
         return Response(_LINK_IS_SPENT, status_code=403, media_type=MediaType.HTML, headers=_NO_STORE)
+    actor = Actor(tenant_id=session.user.tenant_id, user_id=session.user.id, address=origin.address)
+    await deps.audit.record(actor, "session.created", session.id)
     cookie = _cookie(deps, session.cookie, int(SESSION_LIFETIME.total_seconds()))
     headers = {"location": "/", "referrer-policy": "no-referrer", **_NO_STORE}
     return Response("", status_code=303, media_type=MediaType.HTML, cookies=[cookie], headers=headers)
@@ -71,7 +80,13 @@ async def sign_in(deps: Deps, token: FromQuery[str] = "") -> Response[str]:
 @get("/v1/me", tags=["accounts"], summary="Who I am", responses=documented(401))
 async def me(request: StrictRequest, deps: Deps) -> Me:
     user = await deps.sessions.store.user(request.principal)
-    return Me(id=user.id, name=user.name, is_admin=user.is_admin)
+    return Me(
+        id=user.id,
+        name=user.name,
+        is_admin=user.is_admin,
+        plan=user.plan or deps.default_plan,
+        settings=await deps.settings.get(request.principal),
+    )
 
 
 @delete(

@@ -1,9 +1,12 @@
 """A turn as the API shows it."""
 
+from typing import Literal
+
 import msgspec
 
-from triplane.domain.conversation import TurnRecord
+from triplane.domain.conversation import TurnDetails, TurnRecord
 from triplane.domain.events import FinishReason, TurnStatus
+from triplane.domain.money import EngineCall, dollars
 from triplane.wire.chat_completions import WireUsage, present_usage
 from triplane.wire.errors import ErrorDetail
 
@@ -21,6 +24,58 @@ class WireTurn(msgspec.Struct, frozen=True, kw_only=True):
     usage: WireUsage
     error: ErrorDetail | None
     object: str = "turn"
+
+
+class WireCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine call of a turn. `cost` in US dollars."""
+
+    route: str
+    engine: str
+    attempt: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost: float
+    outcome: Literal["answered", "abandoned"]
+
+
+class WireTurnDetails(WireTurn, frozen=True, kw_only=True):
+    """A turn with what it took. `cost` in US dollars; `duration_ms` null while it runs, and the time to the
+    first token where none was shown or it isn't known."""
+
+    cost: float
+    time_to_first_token_ms: int | None
+    duration_ms: int | None
+    calls: list[WireCall]
+
+
+def present_details(details: TurnDetails) -> WireTurnDetails:
+    """A call was abandoned if a later one followed it, or the turn failed."""
+    record, last = details.record, len(details.calls) - 1
+    duration = record.ended_at - record.created_at if record.ended_at else None
+    return WireTurnDetails(
+        **{name: getattr(present_turn(record), name) for name in WireTurn.__struct_fields__},
+        cost=dollars(sum(call.cost for call in details.calls)),
+        time_to_first_token_ms=record.time_to_first_token_ms,
+        duration_ms=round(duration.total_seconds() * 1000) if duration else None,
+        calls=[
+            _present_call(call, is_last=place == last and record.status != "failed")
+            for place, call in enumerate(details.calls)
+        ],
+    )
+
+
+def _present_call(call: EngineCall, *, is_last: bool) -> WireCall:
+    return WireCall(
+        route=call.route,
+        engine=call.replica,
+        attempt=call.attempt,
+        prompt_tokens=call.usage.prompt_tokens,
+        cached_tokens=call.usage.cached_tokens,
+        completion_tokens=call.usage.completion_tokens,
+        cost=dollars(call.cost),
+        outcome="answered" if is_last else "abandoned",
+    )
 
 
 def present_turn(record: TurnRecord) -> WireTurn:

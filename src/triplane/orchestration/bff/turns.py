@@ -15,7 +15,7 @@ from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.event_stream import EventStream
 from triplane.orchestration.bff.pages import Page, page_of
 from triplane.orchestration.bff.request import StrictRequest
-from triplane.orchestration.bff.turn_object import WireTurn, present_turn
+from triplane.orchestration.bff.turn_object import WireTurn, WireTurnDetails, present_details, present_turn
 from triplane.orchestration.following import FollowDeps, follow_turn
 from triplane.orchestration.running import RunningTurns
 from triplane.orchestration.turn import TurnDeps, stop_turn
@@ -25,7 +25,7 @@ def turn_handlers(
     turn: TurnDeps, follow: FollowDeps, running: RunningTurns, leaving: "asyncio.Future[None]"
 ) -> list[HTTPRouteHandler]:
     """`leaving` is done once the process is told to stop: who follows a turn then does so elsewhere."""
-    return [_list_handler(running), *_handlers_of_one(turn, follow, leaving)]
+    return [_list_handler(running), _details_handler(running), *_handlers_of_one(turn, follow, leaving)]
 
 
 def _list_handler(running: RunningTurns) -> HTTPRouteHandler:
@@ -53,19 +53,23 @@ def _list_handler(running: RunningTurns) -> HTTPRouteHandler:
     return list_turns
 
 
-def _handlers_of_one(
-    turn: TurnDeps, follow: FollowDeps, leaving: "asyncio.Future[None]"
-) -> list[HTTPRouteHandler]:
+def _details_handler(running: RunningTurns) -> HTTPRouteHandler:
     @get(
         "/v1/turns/{turn_id:str}",
         operation_id="retrieveTurn",
-        summary="One turn as it stands",
+        summary="One turn as it stands, with what it took",
         tags=["turns"],
         responses=documented(401, 404, 503),
     )
-    async def retrieve_turn(request: StrictRequest, turn_id: FromPath[str]) -> WireTurn:
-        return present_turn(await turn.turns.get(request.principal, _require_id(turn_id)))
+    async def retrieve_turn(request: StrictRequest, turn_id: FromPath[str]) -> WireTurnDetails:
+        return present_details(await running.details(request.principal, _require_id(turn_id)))
 
+    return retrieve_turn
+
+
+def _handlers_of_one(
+    turn: TurnDeps, follow: FollowDeps, leaving: "asyncio.Future[None]"
+) -> list[HTTPRouteHandler]:
     @get(
         "/v1/turns/{turn_id:str}/events",
         operation_id="followTurn",
@@ -101,7 +105,7 @@ def _handlers_of_one(
         await stop_turn(request.principal, _require_id(turn_id), turn)
         return present_turn(await turn.turns.get(request.principal, turn_id))
 
-    return [retrieve_turn, follow_events, stop]
+    return [follow_events, stop]
 
 
 def _require_id(turn_id: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import grpc
@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from opentelemetry.propagate import inject
 
 from triplane.domain.completion import CompletionRequest, Message, ModelCard
+from triplane.domain.embeddings import EmbeddingRequest, Vector
 from triplane.domain.errors import (
     DependencyFailed,
     EngineFailed,
@@ -21,6 +22,7 @@ from triplane.domain.errors import (
 )
 from triplane.domain.events import EngineEvent, Failed, Finished, Started, Usage
 from triplane.domain.money import EngineCall
+from triplane.domain.offers import CatalogueView
 from triplane.inference.fleet import RouteView
 from triplane.inference.service.rpc import gateway_pb2 as pb
 from triplane.inference.service.rpc.messages import (
@@ -30,6 +32,7 @@ from triplane.inference.service.rpc.messages import (
     card_of,
     error_of,
     events_of,
+    usage_in,
 )
 from triplane.inference.service.rpc.server import MAX_MESSAGE_BYTES
 
@@ -150,6 +153,25 @@ class RemoteCompletion:
             await self._inbox.put(_error_of(error))
 
 
+class RemoteEmbedding:
+    """An embedding that runs in the gateway's process. As `RunningEmbedding`: ask once, close it."""
+
+    def __init__(self, answer: Coroutine[Any, Any, pb.EmbedResponse]) -> None:
+        self.calls: list[EngineCall] = []
+        self.usage = Usage()
+        self._answer = answer
+
+    async def vectors(self) -> list[Vector]:
+        answer = await self._answer
+        self.calls, self.usage = calls_of(answer), usage_in(answer)
+        if answer.error:
+            raise error_of(answer.error)
+        return list(answer.vectors)
+
+    async def aclose(self) -> None:
+        self._answer.close()
+
+
 class RemoteGateway:
     """`Gateway` for the processes that leave inference to another. Use and `close` it on one event loop."""
 
@@ -188,6 +210,11 @@ class RemoteGateway:
             raise
         return completion
 
+    def embed(self, request: EmbeddingRequest) -> RemoteEmbedding:
+        """The embedding, not begun yet; what `Gateway.embed` refuses with, its `vectors` raise."""
+        asked = pb.EmbedRequest(request=msgspec.json.encode(request))
+        return RemoteEmbedding(self._ask("Embed", asked, pb.EmbedResponse, COMPLETION_S))
+
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> list[int]:
         asked = pb.CountTokensRequest(model=model, messages=msgspec.json.encode(messages))
         answer = await self._ask("CountTokens", asked, pb.CountTokensResponse)
@@ -224,15 +251,20 @@ class RemoteGateway:
         answer = await self._ask("GetFleet", pb.GetFleetRequest(), pb.GetFleetResponse)
         return msgspec.json.decode(answer.routes, type=list[RouteView])
 
+    async def catalogue(self) -> CatalogueView:
+        """The models with their routes, and the plans."""
+        answer = await self._ask("GetCatalogue", pb.GetCatalogueRequest(), pb.GetCatalogueResponse)
+        return msgspec.json.decode(answer.catalogue, type=CatalogueView)
+
     async def close(self) -> None:
         await self._channel.close()
 
-    async def _ask(self, method: str, asked: Any, answer: Any) -> Any:
+    async def _ask(self, method: str, asked: Any, answer: Any, within_s: float = CALL_S) -> Any:
         call = self._channel.unary_unary(
             f"/{SERVICE}/{method}", type(asked).SerializeToString, answer.FromString
         )
         try:
-            return await call(asked, timeout=CALL_S, metadata=_trace_metadata())
+            return await call(asked, timeout=within_s, metadata=_trace_metadata())
         except grpc.aio.AioRpcError as error:
             raise _error_of(error) from error
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,triplane/inference/service/rpc/gateway.proto\x12\x13triplane.gateway.v1\"m\n\x0f\x43ompleteRequest\x12\x0f\n\x05start\x18\x01 \x01(\x0cH\x00\x12\x39\n\x04stop\x18\x02 \x01(\x0b\x32).triplane.gateway.v1.CompleteRequest.StopH\x00\x1a\x06\n\x04StopB\x06\n\x04kind\"w\n\x08Progress\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.triplane.gateway.v1.Event\x12.\n\x05\x63\x61lls\x18\x02 \x03(\x0b\x32\x1f.triplane.gateway.v1.EngineCall\x12\x0f\n\x07is_over\x18\x03 \x01(\x08\"\x88\x02\n\x05\x45vent\x12/\n\x07started\x18\x01 \x01(\x0b\x32\x1c.triplane.gateway.v1.StartedH\x00\x12+\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1a.triplane.gateway.v1.DeltaH\x00\x12\x37\n\ttool_call\x18\x03 \x01(\x0b\x32\".triplane.gateway.v1.ToolCallDeltaH\x00\x12\x31\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1d.triplane.gateway.v1.FinishedH\x00\x12-\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x1b.triplane.gateway.v1.FailedH\x00\x42\x06\n\x04kind\"M\n\x07Started\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x03 \x03(\t\x12\x11\n\tis_cached\x18\x04 \x01(\x08\"\'\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08logprobs\x18\x02 \x01(\x0c\"e\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0f\n\x02id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04name\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x11\n\targuments\x18\x04 \x01(\tB\x05\n\x03_idB\x07\n\x05_name\"E\n\x08\x46inished\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12)\n\x05usage\x18\x02 \x01(\x0b\x32\x1a.triplane.gateway.v1.Usage\"t\n\x06\x46\x61iled\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12.\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.triplane.gateway.v1.UsageH\x00\x88\x01\x01\x42\x08\n\x06_usage\"P\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x04\x12\x15\n\rcached_tokens\x18\x03 \x01(\x04\"\x83\x01\n\nEngineCall\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\r\n\x05route\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.triplane.gateway.v1.Usage\x12\x19\n\x11\x63ost_nano_dollars\x18\x05 \x01(\x04\"5\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08messages\x18\x02 \x01(\x0c\"%\n\x13\x43ountTokensResponse\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\r\"\x13\n\x11ListModelsRequest\"@\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.triplane.gateway.v1.Model\"\x8d\x01\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x02 \x01(\r\x12\x10\n\x08owned_by\x18\x03 \x01(\t\x12\x16\n\x0esupports_tools\x18\x04 \x01(\x08\x12\x17\n\x0fsupports_images\x18\x05 \x01(\x08\x12\x1d\n\x15supports_continuation\x18\x06 \x01(\x08\"\x11\n\x0fGetFleetRequest\"\"\n\x10GetFleetResponse\x12\x0e\n\x06routes\x18\x01 \x01(\x0c\x32\xf8\x02\n\x07Gateway\x12S\n\x08\x43omplete\x12$.triplane.gateway.v1.CompleteRequest\x1a\x1d.triplane.gateway.v1.Progress(\x01\x30\x01\x12`\n\x0b\x43ountTokens\x12\'.triplane.gateway.v1.CountTokensRequest\x1a(.triplane.gateway.v1.CountTokensResponse\x12]\n\nListModels\x12&.triplane.gateway.v1.ListModelsRequest\x1a\'.triplane.gateway.v1.ListModelsResponse\x12W\n\x08GetFleet\x12$.triplane.gateway.v1.GetFleetRequest\x1a%.triplane.gateway.v1.GetFleetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,triplane/inference/service/rpc/gateway.proto\x12\x13triplane.gateway.v1\"m\n\x0f\x43ompleteRequest\x12\x0f\n\x05start\x18\x01 \x01(\x0cH\x00\x12\x39\n\x04stop\x18\x02 \x01(\x0b\x32).triplane.gateway.v1.CompleteRequest.StopH\x00\x1a\x06\n\x04StopB\x06\n\x04kind\"w\n\x08Progress\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.triplane.gateway.v1.Event\x12.\n\x05\x63\x61lls\x18\x02 \x03(\x0b\x32\x1f.triplane.gateway.v1.EngineCall\x12\x0f\n\x07is_over\x18\x03 \x01(\x08\"\x88\x02\n\x05\x45vent\x12/\n\x07started\x18\x01 \x01(\x0b\x32\x1c.triplane.gateway.v1.StartedH\x00\x12+\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1a.triplane.gateway.v1.DeltaH\x00\x12\x37\n\ttool_call\x18\x03 \x01(\x0b\x32\".triplane.gateway.v1.ToolCallDeltaH\x00\x12\x31\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1d.triplane.gateway.v1.FinishedH\x00\x12-\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x1b.triplane.gateway.v1.FailedH\x00\x42\x06\n\x04kind\"M\n\x07Started\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x03 \x03(\t\x12\x11\n\tis_cached\x18\x04 \x01(\x08\"\'\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08logprobs\x18\x02 \x01(\x0c\"e\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0f\n\x02id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04name\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x11\n\targuments\x18\x04 \x01(\tB\x05\n\x03_idB\x07\n\x05_name\"E\n\x08\x46inished\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12)\n\x05usage\x18\x02 \x01(\x0b\x32\x1a.triplane.gateway.v1.Usage\"t\n\x06\x46\x61iled\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12.\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.triplane.gateway.v1.UsageH\x00\x88\x01\x01\x42\x08\n\x06_usage\"P\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x04\x12\x15\n\rcached_tokens\x18\x03 \x01(\x04\"\x83\x01\n\nEngineCall\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\r\n\x05route\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.triplane.gateway.v1.Usage\x12\x19\n\x11\x63ost_nano_dollars\x18\x05 \x01(\x04\"\x1f\n\x0c\x45mbedRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"\x8a\x01\n\rEmbedResponse\x12\x0f\n\x07vectors\x18\x01 \x03(\x0c\x12.\n\x05\x63\x61lls\x18\x02 \x03(\x0b\x32\x1f.triplane.gateway.v1.EngineCall\x12)\n\x05usage\x18\x03 \x01(\x0b\x32\x1a.triplane.gateway.v1.Usage\x12\r\n\x05\x65rror\x18\x04 \x01(\x0c\"5\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08messages\x18\x02 \x01(\x0c\"%\n\x13\x43ountTokensResponse\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\r\"\x13\n\x11ListModelsRequest\"@\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.triplane.gateway.v1.Model\"\xd0\x01\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x02 \x01(\r\x12\x10\n\x08owned_by\x18\x03 \x01(\t\x12\x16\n\x0esupports_tools\x18\x04 \x01(\x08\x12\x17\n\x0fsupports_images\x18\x05 \x01(\x08\x12\x1d\n\x15supports_continuation\x18\x06 \x01(\x08\x12\r\n\x05offer\x18\x07 \x01(\x0c\x12\x1b\n\x13supports_embeddings\x18\x08 \x01(\x08\x12\x15\n\rsupports_chat\x18\t \x01(\x08\"\x15\n\x13GetCatalogueRequest\")\n\x14GetCatalogueResponse\x12\x11\n\tcatalogue\x18\x01 \x01(\x0c\"\x11\n\x0fGetFleetRequest\"\"\n\x10GetFleetResponse\x12\x0e\n\x06routes\x18\x01 \x01(\x0c\x32\xad\x04\n\x07Gateway\x12S\n\x08\x43omplete\x12$.triplane.gateway.v1.CompleteRequest\x1a\x1d.triplane.gateway.v1.Progress(\x01\x30\x01\x12N\n\x05\x45mbed\x12!.triplane.gateway.v1.EmbedRequest\x1a\".triplane.gateway.v1.EmbedResponse\x12`\n\x0b\x43ountTokens\x12\'.triplane.gateway.v1.CountTokensRequest\x1a(.triplane.gateway.v1.CountTokensResponse\x12]\n\nListModels\x12&.triplane.gateway.v1.ListModelsRequest\x1a\'.triplane.gateway.v1.ListModelsResponse\x12W\n\x08GetFleet\x12$.triplane.gateway.v1.GetFleetRequest\x1a%.triplane.gateway.v1.GetFleetResponse\x12\x63\n\x0cGetCatalogue\x12(.triplane.gateway.v1.GetCatalogueRequest\x1a).triplane.gateway.v1.GetCatalogueResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,20 +53,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGE']._serialized_end=1060
   _globals['_ENGINECALL']._serialized_start=1063
   _globals['_ENGINECALL']._serialized_end=1194
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=1196
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=1249
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1251
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1288
-  _globals['_LISTMODELSREQUEST']._serialized_start=1290
-  _globals['_LISTMODELSREQUEST']._serialized_end=1309
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1311
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1375
-  _globals['_MODEL']._serialized_start=1378
-  _globals['_MODEL']._serialized_end=1519
-  _globals['_GETFLEETREQUEST']._serialized_start=1521
-  _globals['_GETFLEETREQUEST']._serialized_end=1538
-  _globals['_GETFLEETRESPONSE']._serialized_start=1540
-  _globals['_GETFLEETRESPONSE']._serialized_end=1574
-  _globals['_GATEWAY']._serialized_start=1577
-  _globals['_GATEWAY']._serialized_end=1953
+  _globals['_EMBEDREQUEST']._serialized_start=1196
+  _globals['_EMBEDREQUEST']._serialized_end=1227
+  _globals['_EMBEDRESPONSE']._serialized_start=1230
+  _globals['_EMBEDRESPONSE']._serialized_end=1368
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1370
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1423
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1425
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1462
+  _globals['_LISTMODELSREQUEST']._serialized_start=1464
+  _globals['_LISTMODELSREQUEST']._serialized_end=1483
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1485
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1549
+  _globals['_MODEL']._serialized_start=1552
+  _globals['_MODEL']._serialized_end=1760
+  _globals['_GETCATALOGUEREQUEST']._serialized_start=1762
+  _globals['_GETCATALOGUEREQUEST']._serialized_end=1783
+  _globals['_GETCATALOGUERESPONSE']._serialized_start=1785
+  _globals['_GETCATALOGUERESPONSE']._serialized_end=1826
+  _globals['_GETFLEETREQUEST']._serialized_start=1828
+  _globals['_GETFLEETREQUEST']._serialized_end=1845
+  _globals['_GETFLEETRESPONSE']._serialized_start=1847
+  _globals['_GETFLEETRESPONSE']._serialized_end=1881
+  _globals['_GATEWAY']._serialized_start=1884
+  _globals['_GATEWAY']._serialized_end=2441
 # @@protoc_insertion_point(module_scope)

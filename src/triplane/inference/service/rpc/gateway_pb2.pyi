@@ -117,6 +117,24 @@ class EngineCall(_message.Message):
     cost_nano_dollars: int
     def __init__(self, attempt: _Optional[int] = ..., route: _Optional[str] = ..., replica: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., cost_nano_dollars: _Optional[int] = ...) -> None: ...
 
+class EmbedRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: bytes
+    def __init__(self, request: _Optional[bytes] = ...) -> None: ...
+
+class EmbedResponse(_message.Message):
+    __slots__ = ("vectors", "calls", "usage", "error")
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    vectors: _containers.RepeatedScalarFieldContainer[bytes]
+    calls: _containers.RepeatedCompositeFieldContainer[EngineCall]
+    usage: Usage
+    error: bytes
+    def __init__(self, vectors: _Optional[_Iterable[bytes]] = ..., calls: _Optional[_Iterable[_Union[EngineCall, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[bytes] = ...) -> None: ...
+
 class CountTokensRequest(_message.Message):
     __slots__ = ("model", "messages")
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -142,20 +160,36 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("id", "context_length", "owned_by", "supports_tools", "supports_images", "supports_continuation")
+    __slots__ = ("id", "context_length", "owned_by", "supports_tools", "supports_images", "supports_continuation", "offer", "supports_embeddings", "supports_chat")
     ID_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
     OWNED_BY_FIELD_NUMBER: _ClassVar[int]
     SUPPORTS_TOOLS_FIELD_NUMBER: _ClassVar[int]
     SUPPORTS_IMAGES_FIELD_NUMBER: _ClassVar[int]
     SUPPORTS_CONTINUATION_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    SUPPORTS_EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    SUPPORTS_CHAT_FIELD_NUMBER: _ClassVar[int]
     id: str
     context_length: int
     owned_by: str
     supports_tools: bool
     supports_images: bool
     supports_continuation: bool
-    def __init__(self, id: _Optional[str] = ..., context_length: _Optional[int] = ..., owned_by: _Optional[str] = ..., supports_tools: _Optional[bool] = ..., supports_images: _Optional[bool] = ..., supports_continuation: _Optional[bool] = ...) -> None: ...
+    offer: bytes
+    supports_embeddings: bool
+    supports_chat: bool
+    def __init__(self, id: _Optional[str] = ..., context_length: _Optional[int] = ..., owned_by: _Optional[str] = ..., supports_tools: _Optional[bool] = ..., supports_images: _Optional[bool] = ..., supports_continuation: _Optional[bool] = ..., offer: _Optional[bytes] = ..., supports_embeddings: _Optional[bool] = ..., supports_chat: _Optional[bool] = ...) -> None: ...
+
+class GetCatalogueRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetCatalogueResponse(_message.Message):
+    __slots__ = ("catalogue",)
+    CATALOGUE_FIELD_NUMBER: _ClassVar[int]
+    catalogue: bytes
+    def __init__(self, catalogue: _Optional[bytes] = ...) -> None: ...
 
 class GetFleetRequest(_message.Message):
     __slots__ = ()

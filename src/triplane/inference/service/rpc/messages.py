@@ -5,7 +5,8 @@ from typing import Any, cast, get_args
 
 import msgspec
 
-from triplane.domain.completion import ModelCard
+from triplane.domain.completion import ModelCard, ModelOffer
+from triplane.domain.embeddings import Vector
 from triplane.domain.errors import Busy, EngineFailed, TriplaneError, error_from_code
 from triplane.domain.events import (
     Delta,
@@ -65,7 +66,22 @@ def events_of(message: pb.Progress) -> list[EngineEvent]:
     return [_event_of(each) for each in message.events]
 
 
-def calls_of(message: pb.Progress) -> list[EngineCall]:
+def embedding_message(
+    vectors: Sequence[Vector], calls: Sequence[EngineCall], usage: Usage, error: TriplaneError | None
+) -> pb.EmbedResponse:
+    return pb.EmbedResponse(
+        vectors=vectors,
+        calls=[_call(each) for each in calls],
+        usage=_usage(usage),
+        error=refusal_of(error) if error else b"",
+    )
+
+
+def usage_in(message: pb.EmbedResponse) -> Usage:
+    return _usage_of(message.usage)
+
+
+def calls_of(message: pb.Progress | pb.EmbedResponse) -> list[EngineCall]:
     return [
         EngineCall(
             attempt=each.attempt,
@@ -86,6 +102,9 @@ def model_message(card: ModelCard) -> pb.Model:
         supports_tools=card.supports_tools,
         supports_images=card.supports_images,
         supports_continuation=card.supports_continuation,
+        offer=msgspec.json.encode(card.offer) if card.offer else b"",
+        supports_embeddings=card.supports_embeddings,
+        supports_chat=card.supports_chat,
     )
 
 
@@ -97,6 +116,9 @@ def card_of(message: pb.Model) -> ModelCard:
         supports_tools=message.supports_tools,
         supports_images=message.supports_images,
         supports_continuation=message.supports_continuation,
+        offer=msgspec.json.decode(message.offer, type=ModelOffer) if message.offer else None,
+        supports_embeddings=message.supports_embeddings,
+        supports_chat=message.supports_chat,
     )
 
 

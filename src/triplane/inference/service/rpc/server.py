@@ -15,6 +15,7 @@ from opentelemetry import context as trace_context
 from opentelemetry.propagate import extract
 
 from triplane.domain.completion import CompletionRequest, Message
+from triplane.domain.embeddings import EmbeddingRequest
 from triplane.domain.errors import (
     BodyTooLarge,
     Busy,
@@ -28,9 +29,17 @@ from triplane.domain.errors import (
     StreamStalled,
     TriplaneError,
 )
+from triplane.domain.money import usage_of
 from triplane.inference.gateway import AnyCompletion, Gateway
 from triplane.inference.service.rpc import gateway_pb2 as pb
-from triplane.inference.service.rpc.messages import ERROR_KEY, SERVICE, model_message, progress, refusal_of
+from triplane.inference.service.rpc.messages import (
+    ERROR_KEY,
+    SERVICE,
+    embedding_message,
+    model_message,
+    progress,
+    refusal_of,
+)
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 LOOK_EVERY_S = 2.0
@@ -99,6 +108,28 @@ class GatewayService:
             finally:
                 stopping.cancel()
 
+    async def embed(self, asked: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
+        request = await _decoded(context, asked.request, EmbeddingRequest, "request")
+        token = trace_context.attach(extract(_metadata(context)))
+        try:
+            return await self._embedded(request)
+        except TriplaneError as error:
+            await _refuse(context, error)
+            raise
+        finally:
+            trace_context.detach(token)
+
+    async def _embedded(self, request: EmbeddingRequest) -> pb.EmbedResponse:
+        """A failure behind which something was computed is told in the answer, with what it has cost."""
+        async with aclosing(self._gateway.embed(request)) as embedding:
+            try:
+                vectors = await embedding.vectors()
+            except TriplaneError as error:
+                if not usage_of(embedding.calls).total_tokens:
+                    raise
+                return embedding_message((), embedding.calls, embedding.usage, error)
+            return embedding_message(vectors, embedding.calls, embedding.usage, None)
+
     async def count_tokens(self, asked: pb.CountTokensRequest, context: Context) -> pb.CountTokensResponse:
         messages = await _decoded(context, asked.messages, list[Message], "messages")
         try:
@@ -113,6 +144,9 @@ class GatewayService:
 
     async def get_fleet(self, _: pb.GetFleetRequest, __: Context) -> pb.GetFleetResponse:
         return pb.GetFleetResponse(routes=msgspec.json.encode(self._gateway.fleet()))
+
+    async def get_catalogue(self, _: pb.GetCatalogueRequest, __: Context) -> pb.GetCatalogueResponse:
+        return pb.GetCatalogueResponse(catalogue=msgspec.json.encode(await self._gateway.catalogue()))
 
 
 @asynccontextmanager
@@ -206,6 +240,11 @@ def _handlers(service: GatewayService) -> grpc.GenericRpcHandler:
                 request_deserializer=pb.CompleteRequest.FromString,
                 response_serializer=pb.Progress.SerializeToString,
             ),
+            "Embed": grpc.unary_unary_rpc_method_handler(
+                service.embed,
+                request_deserializer=pb.EmbedRequest.FromString,
+                response_serializer=pb.EmbedResponse.SerializeToString,
+            ),
             "CountTokens": grpc.unary_unary_rpc_method_handler(
                 service.count_tokens,
                 request_deserializer=pb.CountTokensRequest.FromString,
@@ -220,6 +259,11 @@ def _handlers(service: GatewayService) -> grpc.GenericRpcHandler:
                 service.get_fleet,
                 request_deserializer=pb.GetFleetRequest.FromString,
                 response_serializer=pb.GetFleetResponse.SerializeToString,
+            ),
+            "GetCatalogue": grpc.unary_unary_rpc_method_handler(
+                service.get_catalogue,
+                request_deserializer=pb.GetCatalogueRequest.FromString,
+                response_serializer=pb.GetCatalogueResponse.SerializeToString,
             ),
         },
     )

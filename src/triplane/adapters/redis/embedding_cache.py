@@ -1,0 +1,43 @@
+"""Vectors of the embedding cache in Redis, by tenant. Redis being away is a cache that has nothing."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import structlog
+from redis.exceptions import RedisError
+
+from triplane.adapters.redis.pipeline import RedisPipeline
+
+_log = structlog.get_logger(__name__)
+
+
+class RedisEmbeddings:
+    """`EmbeddingStore` of the inference plane. A tenant's keys share a node of a cluster."""
+
+    def __init__(self, redis: RedisPipeline) -> None:
+        self._redis = redis
+
+    async def get(self, tenant: str, places: Sequence[int]) -> Sequence[bytes | None]:
+        try:
+            found = await self._redis.send("MGET", *(_key(tenant, place) for place in places))
+        except (RedisError, OSError) as error:
+            _log.warning("cached embeddings not read", reason=type(error).__name__)
+            return [None] * len(places)
+        return cast(Sequence[bytes | None], found)
+
+    async def put(self, tenant: str, values: Mapping[int, bytes], kept_s: int) -> None:
+        writes = [
+            self._redis.send("SET", _key(tenant, place), value, "EX", kept_s)
+            for place, value in values.items()
+        ]
+        for outcome in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(outcome, RedisError | OSError):
+                _log.warning("embeddings not cached", reason=type(outcome).__name__)
+                return
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+
+def _key(tenant: str, place: int) -> str:
+    return f"embedding:{{{tenant}}}:{place}"
