@@ -7,6 +7,7 @@ import { titleOf } from "../features/history/ConversationRow";
 import { useConversations } from "../features/history/conversations";
 import { Sidebar } from "../features/history/Sidebar";
 import { PaletteHost } from "../features/palette/PaletteHost";
+import { useAdoptedSettings } from "../features/settings/settings";
 import type { User } from "../protocol/wire";
 import { IconButton } from "../ui/Button";
 import { useIsNarrow } from "../ui/media";
@@ -43,11 +44,13 @@ export function Shell({ me }: { me: User }) {
   useCommands({
     newChat: () => navigate("/"),
     toggleSidebar: () => toggle(!isOpen),
+    chooseModel: () => document.getElementById("model-button")?.click(),
     settings: () => navigate("/settings/appearance"),
     usage: () => navigate("/settings/usage"),
     focusComposer: () => document.getElementById("composer")?.focus(),
   });
   useMessageInSight();
+  useAdoptedSettings();
   useDrawerEscape(isNarrow && isDrawn, () => toggle(false));
 
   return (

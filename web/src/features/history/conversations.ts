@@ -40,6 +40,10 @@ export function applyToConversations(client: QueryClient, event: ActivityEvent):
   refetchIfFetching(client, KEY);
 }
 
+/** The title as the list has it. */
+export const titleKnown = (client: QueryClient, id: string): string =>
+  client.getQueryData<Pages>(keyOf(EVERYTHING))?.pages.flatMap(({ data }) => data).find((one) => one.id === id)?.title ?? "";
+
 /** The ids of the conversations in which an answer is being written, on whichever device. */
 export function useRunning(): ReadonlySet<string> {
   const { data } = useQuery({ queryKey: RUNNING, queryFn: ({ signal }) => readRunning(signal), select: conversationsOf });
