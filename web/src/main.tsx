@@ -2,11 +2,13 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./app/App";
 import { showChosenLanguage } from "./app/i18n";
+import { registerServiceWorker } from "./app/serviceWorker";
 import "./app/styles.css";
 
 const root = document.getElementById("root");
 if (root === null) throw new Error("index.html has no #root");
 await showChosenLanguage();
+registerServiceWorker();
 createRoot(root).render(
   <StrictMode>
     <App />

@@ -1,16 +1,22 @@
 /** The frame: the sidebar (a drawer on phones), the bar on top, and the chat. */
 
-import { useCallback, useEffect, useRef, useState } from "react";
+import { lazy, Suspense, useCallback, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { ChatPage } from "../features/chat/ChatPage";
 import { titleOf } from "../features/history/ConversationRow";
 import { useConversations } from "../features/history/conversations";
 import { Sidebar } from "../features/history/Sidebar";
+import { PaletteHost } from "../features/palette/PaletteHost";
+import { useAdoptedSettings } from "../features/settings/settings";
 import type { User } from "../protocol/wire";
 import { IconButton } from "../ui/Button";
 import { useIsNarrow } from "../ui/media";
-import { navigate, useRoute } from "./router";
+import { ToastPlace } from "../ui/Toast";
+import { useCommands } from "./commands";
+import { navigate, useRoute, useTarget } from "./router";
 import { read, write } from "./storage";
+
+const SettingsPage = lazy(() => import("../features/settings/SettingsPage"));
 
 const KEY = "triplane.sidebar";
 
@@ -35,6 +41,16 @@ export function Shell({ me }: { me: User }) {
   }
 
   const closeDrawer = useCallback(() => setIsDrawn(false), []);
+  useCommands({
+    newChat: () => navigate("/"),
+    toggleSidebar: () => toggle(!isOpen),
+    chooseModel: () => document.getElementById("model-button")?.click(),
+    settings: () => navigate("/settings/appearance"),
+    usage: () => navigate("/settings/usage"),
+    focusComposer: () => document.getElementById("composer")?.focus(),
+  });
+  useMessageInSight();
+  useAdoptedSettings();
   useDrawerEscape(isNarrow && isDrawn, () => toggle(false));
 
   return (
@@ -51,7 +67,7 @@ export function Shell({ me }: { me: User }) {
         }`}
       >
         <div className="h-full w-72 md:w-68">
-          <Sidebar me={me} closeLabel={t("closeSidebar")} onClose={() => toggle(false)} onChosen={closeDrawer} />
+          <Sidebar me={me} closeLabel={t("closeSidebar")} onOpen={() => toggle(true)} onClose={() => toggle(false)} onChosen={closeDrawer} />
         </div>
       </aside>
       <div className="flex min-w-0 flex-1 flex-col" inert={isNarrow && isDrawn}>
@@ -66,9 +82,17 @@ export function Shell({ me }: { me: User }) {
           <div id="chat-actions" className="flex items-center gap-1" />
         </header>
         <main className="flex min-h-0 flex-1 flex-col">
-          <ChatPage key={conversationId ?? "new"} conversationId={conversationId} />
+          {route.name === "settings" ? (
+            <Suspense fallback={<div aria-busy="true" className="h-full" />}>
+              <SettingsPage section={route.section} />
+            </Suspense>
+          ) : (
+            <ChatPage key={conversationId ?? "new"} conversationId={conversationId} />
+          )}
         </main>
       </div>
+      <ToastPlace />
+      <PaletteHost conversationId={conversationId} />
     </div>
   );
 }
@@ -82,6 +106,28 @@ function useTitle(conversationId: string | null): string {
     document.title = title === "" ? "Triplane" : `${title} · Triplane`;
   }, [title]);
   return title;
+}
+
+/** Scrolls to the message that the address points at as soon as it is there, and marks it for a moment. */
+function useMessageInSight(): void {
+  const target = useTarget();
+  useEffect(() => {
+    if (target === "") return;
+    const look = () => {
+      const found = document.querySelector(`[data-message="${CSS.escape(target)}"]`);
+      if (!found) return;
+      watcher.disconnect();
+      found.scrollIntoView({ block: "center" });
+      found.classList.add("pointed-at");
+    };
+    const watcher = new MutationObserver(look);
+    watcher.observe(document.body, { childList: true, subtree: true });
+    look();
+    return () => {
+      watcher.disconnect();
+      document.querySelector(".pointed-at")?.classList.remove("pointed-at");
+    };
+  }, [target]);
 }
 
 function useDrawerEscape(isActive: boolean, onEscape: () => void): void {

@@ -10,6 +10,7 @@ import {
   refreshConversations,
   refreshRunningTurns,
 } from "../features/history/conversations";
+import { PROJECTS } from "../features/projects/projects";
 import { ME } from "../features/session/session";
 import { followActivity } from "../protocol/client";
 import type { ActivityEvent } from "../protocol/wire";
@@ -21,6 +22,8 @@ export function createActivity(client: QueryClient): ActivityStream {
   const onEvent = (event: ActivityEvent) => {
     applyToConversations(client, event);
     applyToRunningTurns(client, event);
+    // What was pinned, moved or archived elsewhere stands in other lists now.
+    if (event.type === "conversation.updated" || event.type === "conversation.created") void refreshConversations(client);
     if (event.type !== "conversation.deleted") applyToThread(client, event);
     else if (!isBeingDeleted(client, event.conversation_id)) void forgetMessages(client, event.conversation_id);
   };
@@ -34,6 +37,7 @@ export function createActivity(client: QueryClient): ActivityStream {
     {
       onEvent,
       onGap,
+      onProjects: () => void client.invalidateQueries({ queryKey: PROJECTS }),
       onRefused: ({ status }) => status === 401 && client.setQueryData(ME, null),
     },
   );

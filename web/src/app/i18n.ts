@@ -80,6 +80,12 @@ export function chooseLanguage(language: Language | null): Promise<void> {
   return showChosenLanguage();
 }
 
+/** Takes over what the person chose on another device. */
+export function adoptLanguage(language: string | null): void {
+  const wanted = isLanguage(language) ? language : null;
+  if (wanted !== chosenLanguage()) void chooseLanguage(wanted);
+}
+
 export const isRightToLeft = (): boolean => document.documentElement.dir === "rtl";
 
 /** For words outside of components. */

@@ -25,6 +25,11 @@ export function setTheme(theme: Theme): void {
   for (const listener of listeners) listener();
 }
 
+/** Takes over what the person chose on another device. */
+export function adoptTheme(theme: Theme): void {
+  if (theme !== current()) setTheme(theme);
+}
+
 export function useTheme(): Theme {
   return useSyncExternalStore((listener) => {
     listeners.add(listener);

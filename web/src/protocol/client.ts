@@ -79,11 +79,6 @@ export const signOut = () => call<unknown>("DELETE", "/v1/session");
 
 export const listModels = (signal?: AbortSignal) => call<Page<Model>>("GET", "/v1/models", undefined, signal);
 
-export function listConversations(after: string | null, signal?: AbortSignal): Promise<Page<Conversation>> {
-  const from = after === null ? "" : `&after=${part(after)}`;
-  return call("GET", `/v1/conversations?limit=40${from}`, undefined, signal);
-}
-
 /** `temporary`: in no list, and gone a day after it was last used. */
 export const createConversation = (begin: { settings?: ConversationSettings; temporary?: boolean } = {}) =>
   call<Conversation>("POST", "/v1/conversations", begin);

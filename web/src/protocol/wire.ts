@@ -37,6 +37,9 @@ export interface Conversation {
   active_leaf: string | null;
   metadata: Record<string, string>;
   temporary?: boolean;
+  pinned?: boolean;
+  archived?: boolean;
+  project_id?: string | null;
   settings?: ConversationSettings;
 }
 

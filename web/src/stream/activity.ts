@@ -6,7 +6,7 @@ import type { SseEvent } from "./sse";
 /** A turn that goes on, on whichever device it was begun. */
 export type RunningTurn = Pick<Turn, "id" | "conversation_id">;
 
-export type Activity = ActivityEvent | { type: "reset" };
+export type Activity = ActivityEvent | { type: "reset" } | { type: "project" };
 
 /** Reads one SSE event; null for anything that isn't ours to understand. */
 export function parseActivity({ data }: SseEvent): Activity | null {
@@ -18,6 +18,7 @@ export function parseActivity({ data }: SseEvent): Activity | null {
   }
   if (typeof payload !== "object" || payload === null || !("type" in payload)) return null;
   if (payload.type === "reset") return { type: "reset" };
+  if (String(payload.type).startsWith("project.")) return { type: "project" };
   return "conversation_id" in payload && typeof payload.conversation_id === "string" ? (payload as ActivityEvent) : null;
 }
 

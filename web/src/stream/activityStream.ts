@@ -14,6 +14,8 @@ export interface ActivityConnection {
 
 export interface ActivityWatcher {
   onEvent(event: ActivityEvent): void;
+  /** A project was made, changed or deleted. */
+  onProjects?(): void;
   /** Something may have happened that no event will tell: what is shown is to be read anew. */
   onGap(): void;
   /** The server says no, and will say it again. */
@@ -75,6 +77,7 @@ export class ActivityStream {
     this.#place = sent.id;
     const activity = parseActivity(sent);
     if (activity?.type === "reset") this.#readAnew();
+    else if (activity?.type === "project") this.#watcher.onProjects?.();
     else if (activity) this.#watcher.onEvent(activity);
   }
 

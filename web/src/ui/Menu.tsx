@@ -80,7 +80,7 @@ function MenuPanel({ label, items, anchor, onClose }: MenuPanelProps) {
       aria-label={label}
       onKeyDown={onKeyDown}
       style={{ top, left: Math.max(8, Math.min(isRightToLeft() ? anchor.right - 176 : anchor.left, innerWidth - 184)) }}
-      className="fixed z-50 w-44 rounded-xl border border-line bg-raised p-1 shadow-float"
+      className="fixed z-50 min-w-44 max-w-72 max-h-[80dvh] overflow-y-auto rounded-xl border border-line bg-raised p-1 shadow-float"
     >
       {items.map((item) => (
         <button
@@ -91,7 +91,7 @@ function MenuPanel({ label, items, anchor, onClose }: MenuPanelProps) {
             onClose();
             item.onSelect();
           }}
-          className={`flex h-9 w-full items-center gap-2.5 rounded-lg px-2.5 text-sm hover:bg-hover focus-visible:bg-hover ${item.isDanger ? "text-danger-ink" : ""}`}
+          className={`flex h-9 w-full whitespace-nowrap pointer-coarse:h-11 items-center gap-2.5 rounded-lg px-2.5 text-sm hover:bg-hover focus-visible:bg-hover ${item.isDanger ? "text-danger-ink" : ""}`}
         >
           <Icon name={item.icon} className="size-4.5" />
           {item.label}

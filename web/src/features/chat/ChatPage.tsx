@@ -1,6 +1,7 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { ConversationSettings } from "../../protocol/chat";
+import { useCommands } from "../../app/commands";
 import { Icon } from "../../ui/Icon";
 import { useIsOnline } from "../../ui/media";
 import { Announcer } from "./Announcer";
@@ -28,6 +29,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
   const held = useConversationSettings(conversationId);
   const choice = useModelChoice(held);
   const [wantsTemporary, setWantsTemporary] = useState(false);
+  useCommands(conversationId === null ? { temporary: () => setWantsTemporary((wanted) => !wanted) } : {});
   const composer = useRef<ComposerHandle>(null);
   const { box, content, isAtEnd, jumpToEnd } = useStickToEnd();
   const phase = useLiveTurn(conversationId, (turn) => turn?.phase ?? null);

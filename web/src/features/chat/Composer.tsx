@@ -1,5 +1,6 @@
 import { type FormEvent, type KeyboardEvent, type ReactNode, type Ref, useImperativeHandle, useLayoutEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { SlashMenu, useSlash } from "../palette/SlashMenu";
 import { Icon } from "../../ui/Icon";
 import { useMedia } from "../../ui/media";
 import { readDraft, writeDraft } from "./drafts";
@@ -41,6 +42,8 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
     writeDraft(conversationId, next);
   }
 
+  const slash = useSlash(text, () => change(""));
+
   useImperativeHandle(ref, () => ({ focus: () => field.current?.focus(), fill: change }));
 
   useLayoutEffect(() => {
@@ -62,6 +65,7 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
   function onKeyDown(event: KeyboardEvent) {
     // While an input method composes (Japanese, Chinese, Korean), Enter chooses a word.
     if (event.nativeEvent.isComposing || event.keyCode === 229) return;
+    if (slash.onKey(event)) return;
     if (event.key !== "Enter" || event.shiftKey || isTouch) return;
     event.preventDefault();
     submit();
@@ -70,8 +74,9 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
   return (
     <form
       onSubmit={submit}
-      className="rounded-3xl border border-line bg-raised shadow-rest transition-[border-color,box-shadow] focus-within:border-line-strong focus-within:shadow-float"
+      className="relative rounded-3xl border border-line bg-raised shadow-rest transition-[border-color,box-shadow] focus-within:border-line-strong focus-within:shadow-float"
     >
+      <SlashMenu slash={slash} />
       <label htmlFor="composer" className="sr-only">
         {t("message")}
       </label>

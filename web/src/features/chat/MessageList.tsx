@@ -101,7 +101,7 @@ const Row = memo(function Row({ conversationId, placed, isLate, isLast, isLive, 
   const { message, siblings } = placed;
   const branches = <Branches id={message.id} siblings={siblings} isDisabled={isLive} cameBy={cameBy} onChoose={onChoose} />;
   return (
-    <div className={isLate ? "lay-out-late" : ""}>
+    <div data-message={message.id} className={isLate ? "lay-out-late" : ""}>
       {message.role === "user" ? (
         <UserMessage
           text={textOf(message.content)}

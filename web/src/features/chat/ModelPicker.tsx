@@ -16,6 +16,7 @@ export function ModelPicker({ models, chosen, choose }: ModelChoice) {
       button={(opener) => (
         <button
           type="button"
+          id="model-button"
           aria-label={t("models.button", { model: name })}
           {...opener}
           className="flex h-8 min-w-0 items-center gap-1 rounded-lg px-2 text-xs text-muted transition-colors hover:bg-hover hover:text-ink aria-expanded:bg-hover"

@@ -2,7 +2,8 @@
 
 import type { QueryClient } from "@tanstack/react-query";
 import type { ActivityStream } from "../../stream/activityStream";
-import { refreshConversations } from "../history/conversations";
+import { notifyOfAnswer } from "../../app/notifications";
+import { refreshConversations, titleKnown } from "../history/conversations";
 import { writeDraft } from "./drafts";
 import { LiveTurns } from "./liveTurns";
 import { findGrowingTurn, forgetMessages, hasNewMessages, refreshMessages } from "./messages";
@@ -14,7 +15,8 @@ export function createLiveTurns(client: QueryClient, activity: ActivityStream): 
   const lookAtList = () => activity.isOpen || void refreshConversations(client);
   const liveTurns = new LiveTurns({
     onAccepted: lookAtList,
-    onEnded: async ({ conversationId, state }) => {
+    onEnded: async ({ conversationId, state, beganMs }) => {
+      if (state.status === "complete") notifyOfAnswer(conversationId, titleKnown(client, conversationId), beganMs);
       await refreshMessages(client, conversationId, state.turnId);
       lookAtList();
     },

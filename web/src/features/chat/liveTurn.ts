@@ -23,6 +23,8 @@ export interface LiveTurn {
   isStopping: boolean;
   state: TurnState;
   problem: Problem | null;
+  /** `Date.now()` of its first moment in this page. */
+  beganMs: number;
 }
 
 export interface LiveTurnsHooks {
@@ -57,5 +59,6 @@ export function blank(conversationId: string): LiveTurn {
     isStopping: false,
     state: emptyTurn,
     problem: null,
+    beganMs: Date.now(),
   };
 }

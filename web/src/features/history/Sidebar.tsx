@@ -1,120 +1,132 @@
-import { useEffect, useRef, useState } from "react";
+import { useCallback, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
-import { navigate, useRoute } from "../../app/router";
-import type { Conversation, User } from "../../protocol/wire";
-import { Button, IconButton } from "../../ui/Button";
+import { useCommands } from "../../app/commands";
+import { isPlainClick } from "../../app/link";
+import { navigate } from "../../app/router";
+import type { ListView } from "../../protocol/history";
+import type { User } from "../../protocol/wire";
+import { IconButton } from "../../ui/Button";
 import { Icon, Logo } from "../../ui/Icon";
+import { MoveDialog } from "../projects/MoveDialog";
+import { ProjectList } from "../projects/ProjectList";
 import { AccountBar } from "../session/AccountBar";
-import { ConversationRow } from "./ConversationRow";
-import { useConversations, useRunning } from "./conversations";
-import { DeleteDialog } from "./DeleteDialog";
-import { groupByTime } from "./groups";
+import type { RowAction } from "./ConversationRow";
+import { EVERYTHING } from "./conversations";
+import { History } from "./History";
+import { SearchResults } from "./SearchResults";
+import { SelectionBar } from "./SelectionBar";
+import { useChange } from "./useChange";
 
 interface SidebarProps {
   me: User;
   closeLabel: string;
+  onOpen: () => void;
   onClose: () => void;
   /** Something was chosen: on a phone the drawer has done its work. */
   onChosen: () => void;
 }
 
-export function Sidebar({ me, closeLabel, onClose, onChosen }: SidebarProps) {
+export function Sidebar({ me, closeLabel, onOpen, onClose, onChosen }: SidebarProps) {
   const { t } = useTranslation(["history", "app"]);
-  const [deleting, setDeleting] = useState<Conversation | null>(null);
-  const newChat = () => {
-    navigate("/");
-    onChosen();
+  const [view, setView] = useState<ListView>(EVERYTHING);
+  const [words, setWords] = useState("");
+  const [selected, setSelected] = useState<ReadonlySet<string> | null>(null);
+  const [moving, setMoving] = useState<readonly string[] | null>(null);
+  const field = useRef<HTMLInputElement>(null);
+  const change = useChange();
+  const latestChange = useRef(change);
+  latestChange.current = change;
+
+  useCommands({
+    search: () => {
+      onOpen();
+      requestAnimationFrame(() => field.current?.focus());
+    },
+  });
+
+  const onAction = useCallback((action: RowAction, id: string) => {
+    if (action === "select") setSelected((before) => toggled(before ?? new Set(), id));
+    else if (action === "move") setMoving([id]);
+    else latestChange.current({ action, ids: [id] });
+  }, []);
+
+  const show = (next: ListView) => {
+    setView(next);
+    setSelected(null);
   };
   return (
     <div className="flex h-full flex-col bg-sidebar">
-      <div className="flex h-14 items-center justify-between ps-4 pe-2">
+      <div className="flex h-14 shrink-0 items-center justify-between ps-4 pe-2">
         <span className="flex items-center gap-2.5 font-semibold tracking-tight">
           <Logo /> Triplane
         </span>
         <IconButton icon="sidebar" label={closeLabel} onClick={onClose} />
       </div>
-      <div className="px-2 pb-2">
+      <div className="space-y-2 px-2 pb-2">
         <a
           href="/"
-          onClick={(event) => isPlainClick(event) && (event.preventDefault(), newChat())}
-          className="flex h-10 items-center gap-2.5 rounded-xl border border-line bg-raised px-3 text-sm font-medium shadow-rest transition-colors hover:border-line-strong"
+          onClick={(event) => isPlainClick(event) && (event.preventDefault(), navigate("/"), onChosen())}
+          className="flex h-10 items-center gap-2.5 rounded-xl border border-line bg-raised px-3 text-sm font-medium shadow-rest transition-colors hover:border-line-strong pointer-coarse:h-11"
         >
           <Icon name="compose" className="size-5 text-accent" /> {t("app:newChat")}
         </a>
+        <label className="flex h-9 items-center gap-2.5 rounded-xl px-3 text-sm text-muted focus-within:bg-raised focus-within:outline-2 focus-within:outline-accent hover:bg-hover pointer-coarse:h-11">
+          <Icon name="search" className="size-5" />
+          <span className="sr-only">{t("search")}</span>
+          <input
+            ref={field}
+            type="search"
+            dir="auto"
+            value={words}
+            maxLength={200}
+            placeholder={t("search")}
+            onChange={(event) => setWords(event.target.value)}
+            onKeyDown={(event) => event.key === "Escape" && words !== "" && (event.preventDefault(), setWords(""))}
+            className="min-w-0 flex-1 bg-transparent text-ink outline-none placeholder:text-muted"
+          />
+        </label>
       </div>
       <nav aria-label={t("title")} className="min-h-0 flex-1 overflow-y-auto px-2 pb-4">
-        <History onChosen={onChosen} onDelete={setDeleting} />
+        {words.trim() !== "" ? (
+          <SearchResults words={words} onChosen={onChosen} />
+        ) : (
+          <>
+            <ProjectList view={view} onShow={show} onDrop={(id, projectId) => change({ action: "move", ids: [id], projectId })} />
+            <History view={view} selected={selected} onChosen={onChosen} onAction={onAction} />
+          </>
+        )}
       </nav>
-      <AccountBar me={me} />
-      {deleting && <DeleteDialog conversation={deleting} onClose={() => setDeleting(null)} />}
+      {selected ? (
+        <SelectionBar
+          count={selected.size}
+          isArchive={view.archived}
+          onMove={() => setMoving([...selected])}
+          onAction={(action) => {
+            change({ action, ids: [...selected] });
+            setSelected(null);
+          }}
+          onDone={() => setSelected(null)}
+        />
+      ) : (
+        <AccountBar me={me} onChosen={onChosen} />
+      )}
+      {moving && (
+        <MoveDialog
+          onChoose={(projectId) => {
+            change({ action: "move", ids: moving, projectId });
+            setSelected(null);
+          }}
+          onClose={() => setMoving(null)}
+        />
+      )}
     </div>
   );
 }
 
-export const isPlainClick = (event: { metaKey: boolean; ctrlKey: boolean; shiftKey: boolean; button: number }): boolean =>
-  !event.metaKey && !event.ctrlKey && !event.shiftKey && event.button === 0;
+const MOST_SELECTED = 100;
 
-interface HistoryProps {
-  onChosen: () => void;
-  onDelete: (conversation: Conversation) => void;
-}
-
-function History({ onChosen, onDelete }: HistoryProps) {
-  const { t } = useTranslation(["history", "app"]);
-  const route = useRoute();
-  const running = useRunning();
-  const { data, isError, isPending, refetch, hasNextPage, fetchNextPage, isFetchingNextPage } = useConversations();
-  if (isPending) return null;
-  if (isError && !data) {
-    return (
-      <div className="px-2 pt-2 text-sm text-muted">
-        <p>{t("unreadable")}</p>
-        <Button className="mt-2" onClick={() => void refetch()}>
-          {t("app:retry")}
-        </Button>
-      </div>
-    );
-  }
-  if (data.length === 0) return <p className="px-3 pt-3 text-sm text-muted">{t("empty")}</p>;
-  const current = route.name === "conversation" ? route.id : null;
-  return (
-    <>
-      {groupByTime(data, new Date()).map(({ label, conversations }) => (
-        <section key={label} aria-label={label}>
-          <h2 className="px-3 pt-4 pb-1 text-xs font-medium text-muted">{label}</h2>
-          <ul>
-            {conversations.map((conversation) => (
-              <ConversationRow
-                key={conversation.id}
-                conversation={conversation}
-                isCurrent={conversation.id === current}
-                isRunning={running.has(conversation.id)}
-                onChosen={onChosen}
-                onDelete={onDelete}
-              />
-            ))}
-          </ul>
-        </section>
-      ))}
-      {hasNextPage && <MoreOnScroll isReading={isFetchingNextPage} onMore={() => void fetchNextPage()} />}
-    </>
-  );
-}
-
-/** Reads on when it scrolls into sight; it is a button too, for whoever doesn't scroll. */
-function MoreOnScroll({ isReading, onMore }: { isReading: boolean; onMore: () => void }) {
-  const { t } = useTranslation(["history", "app"]);
-  const ref = useRef<HTMLButtonElement>(null);
-  useEffect(() => {
-    const button = ref.current;
-    if (!button || isReading) return;
-    const observer = new IntersectionObserver(([entry]) => entry?.isIntersecting && onMore());
-    observer.observe(button);
-    return () => observer.disconnect();
-  }, [isReading, onMore]);
-  return (
-    <button ref={ref} type="button" onClick={onMore} disabled={isReading} className="mt-2 h-9 w-full rounded-lg text-sm text-muted hover:bg-hover">
-      {t(isReading ? "reading" : "showOlder")}
-    </button>
-  );
+function toggled(before: ReadonlySet<string>, id: string): ReadonlySet<string> {
+  const next = new Set(before);
+  if (!next.delete(id) && next.size < MOST_SELECTED) next.add(id);
+  return next;
 }

@@ -1,7 +1,8 @@
 /** The list of conversations: reading it page by page, renaming, deleting, and keeping the cache in step. */
 
 import { type InfiniteData, type QueryClient, useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { deleteConversation, listConversations, listRunningTurns, renameConversation } from "../../protocol/client";
+import { listRunningTurns, renameConversation } from "../../protocol/client";
+import { type BulkAction, changeInBulk, type ListView, listConversations } from "../../protocol/history";
 import type { ActivityEvent, Conversation, Page } from "../../protocol/wire";
 import { applyToList, applyToRunning, type RunningTurn } from "../../stream/activity";
 
@@ -9,10 +10,13 @@ const KEY = ["conversations"] as const;
 const RUNNING = ["running turns"] as const;
 type Pages = InfiniteData<Page<Conversation>, string | null>;
 
-export function useConversations() {
+export const EVERYTHING: ListView = { archived: false, projectId: null };
+const keyOf = ({ archived, projectId }: ListView) => [...KEY, archived ? "archived" : (projectId ?? "all")];
+
+export function useConversations(view: ListView = EVERYTHING) {
   return useInfiniteQuery({
-    queryKey: KEY,
-    queryFn: ({ pageParam, signal }) => listConversations(pageParam, signal),
+    queryKey: keyOf(view),
+    queryFn: ({ pageParam, signal }) => listConversations(view, pageParam, signal),
     initialPageParam: null as string | null,
     // A page may have been emptied meanwhile.
     getNextPageParam: (page, all) => (page.has_more ? (all.flatMap(({ data }) => data).at(-1)?.id ?? null) : null),
@@ -28,13 +32,17 @@ function uniqueById(conversations: Conversation[]): Conversation[] {
 
 /** Takes in what has happened, here or elsewhere. */
 export function applyToConversations(client: QueryClient, event: ActivityEvent): void {
-  client.setQueryData<Pages>(KEY, (pages) => {
+  client.setQueryData<Pages>(keyOf(EVERYTHING), (pages) => {
     if (!pages) return pages;
     const changed = applyToList(pages.pages.map(({ data }) => data), event, Date.now() / 1000);
     return { ...pages, pages: pages.pages.map((page, index) => ({ ...page, data: [...(changed[index] ?? [])] })) };
   });
   refetchIfFetching(client, KEY);
 }
+
+/** The title as the list has it. */
+export const titleKnown = (client: QueryClient, id: string): string =>
+  client.getQueryData<Pages>(keyOf(EVERYTHING))?.pages.flatMap(({ data }) => data).find((one) => one.id === id)?.title ?? "";
 
 /** The ids of the conversations in which an answer is being written, on whichever device. */
 export function useRunning(): ReadonlySet<string> {
@@ -62,7 +70,7 @@ function refetchIfFetching(client: QueryClient, queryKey: readonly string[]): vo
 }
 
 function changeConversations(client: QueryClient, change: (conversation: Conversation) => Conversation | null): void {
-  client.setQueryData<Pages>(KEY, (pages) => {
+  client.setQueriesData<Pages>({ queryKey: KEY }, (pages) => {
     if (!pages) return pages;
     const changed = pages.pages.map((page) => ({ ...page, data: page.data.map(change).filter((one) => one !== null) }));
     return { ...pages, pages: changed };
@@ -82,21 +90,58 @@ export function useRename() {
   });
 }
 
-const DELETION = ["delete"] as const;
+export interface BulkChange {
+  action: BulkAction;
+  ids: readonly string[];
+  /** Of a move: where to; null takes out of the project. */
+  projectId?: string | null;
+}
+
+const BULK = ["bulk"] as const;
 
 /** Whether this page is deleting this conversation, and so will see to what it shows by itself. */
 export const isBeingDeleted = (client: QueryClient, conversationId: string): boolean =>
-  client.isMutating({ mutationKey: DELETION, predicate: ({ state }) => state.variables === conversationId }) > 0;
+  client.isMutating({
+    mutationKey: BULK,
+    predicate: ({ state }) => {
+      const change = state.variables as BulkChange | undefined;
+      return change?.action === "delete" && change.ids.includes(conversationId);
+    },
+  }) > 0;
 
-export function useDelete() {
+/** Pins, archives, moves, deletes or restores, one or many, here at once. */
+export function useBulkChange() {
   const client = useQueryClient();
   return useMutation({
-    mutationKey: DELETION,
-    mutationFn: (id: string) => deleteConversation(id),
-    onSuccess: (_, id) => {
-      changeConversations(client, (one) => (one.id === id ? null : one));
+    mutationKey: BULK,
+    mutationFn: ({ action, ids, projectId }: BulkChange) => changeInBulk(action, ids, projectId),
+    onMutate: ({ action, ids, projectId }) => {
+      const chosen = new Set(ids);
+      changeConversations(client, (one) => (chosen.has(one.id) ? changed(one, action, projectId) : one));
+    },
+    onSettled: (_, __, { action, ids }) => {
+      void client.invalidateQueries({ queryKey: ["projects"] });
       // By then the page shows something else; before, it would ask for the messages again.
-      void refreshConversations(client).finally(() => client.removeQueries({ queryKey: ["messages", id] }));
+      void refreshConversations(client).finally(() => {
+        if (action === "delete") for (const id of ids) client.removeQueries({ queryKey: ["messages", id] });
+      });
     },
   });
+}
+
+/** Null: it leaves the list that it stands in. */
+function changed(conversation: Conversation, action: BulkAction, projectId: string | null | undefined): Conversation | null {
+  switch (action) {
+    case "pin":
+    case "unpin":
+      return { ...conversation, pinned: action === "pin" };
+    case "move":
+      return { ...conversation, project_id: projectId ?? null };
+    case "restore":
+      return conversation;
+    case "archive":
+    case "unarchive":
+    case "delete":
+      return null;
+  }
 }

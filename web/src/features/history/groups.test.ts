@@ -17,4 +17,6 @@ test("conversations stand under the reader's own days, and empty groups are left
     ["Older", 1],
   ]);
   expect(groupByTime([], now)).toEqual([]);
+  const [first] = groupByTime([{ ...at(2020, 1, 1), pinned: true }, at(2026, 10, 23)], now);
+  expect(first?.label).toBe("Pinned");
 });

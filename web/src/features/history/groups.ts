@@ -19,8 +19,11 @@ export function groupByTime(conversations: readonly Conversation[], now: Date): 
     { label: t("history:week"), from: startOfDay(now, 7) },
     { label: t("history:older"), from: Number.NEGATIVE_INFINITY },
   ].map((group) => ({ ...group, conversations: [] as Conversation[] }));
+  const pinned = conversations.filter((one) => one.pinned);
   for (const conversation of conversations) {
+    if (conversation.pinned) continue;
     groups.find((group) => conversation.updated_at >= group.from)?.conversations.push(conversation);
   }
+  groups.unshift({ label: t("history:pinned"), from: 0, conversations: pinned });
   return groups.filter((group) => group.conversations.length > 0).map(({ label, conversations: found }) => ({ label, conversations: found }));
 }
