@@ -10,7 +10,9 @@ pytestmark = pytest.mark.timeout(120)
 
 CACHED = """async () => {
     const keys = [];
-    for (const name of await caches.keys()) for (const { url } of await (await caches.open(name)).keys()) keys.push(new URL(url).pathname);
+    for (const name of await caches.keys()) {
+        for (const { url } of await (await caches.open(name)).keys()) keys.push(new URL(url).pathname);
+    }
     return keys;
 }"""
 

@@ -55,8 +55,8 @@ export function Shell({ me }: { me: User }) {
 
   return (
     <div className="flex h-dvh overflow-hidden" data-drawer={isNarrow && isDrawn ? "open" : undefined}>
-      <a href="#composer" className="sr-only z-50 rounded-lg bg-accent px-4 py-2 text-on-accent focus:not-sr-only focus:fixed focus:top-3 focus:start-3">
-        {t("skip")}
+      <a href={route.name === "settings" ? "#content" : "#composer"} className="sr-only z-50 rounded-lg bg-accent px-4 py-2 text-on-accent focus:not-sr-only focus:fixed focus:top-3 focus:start-3">
+        {t(route.name === "settings" ? "skipToContent" : "skip")}
       </a>
       {isNarrow && isDrawn && <div className="fixed inset-0 z-30 bg-black/40" onClick={() => toggle(false)} aria-hidden="true" />}
       <aside
@@ -81,7 +81,7 @@ export function Shell({ me }: { me: User }) {
           <p className="min-w-0 flex-1 truncate px-2 text-sm font-medium text-muted">{title}</p>
           <div id="chat-actions" className="flex items-center gap-1" />
         </header>
-        <main className="flex min-h-0 flex-1 flex-col">
+        <main id="content" className="flex min-h-0 flex-1 flex-col">
           {route.name === "settings" ? (
             <Suspense fallback={<div aria-busy="true" className="h-full" />}>
               <SettingsPage section={route.section} />

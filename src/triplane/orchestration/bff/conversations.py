@@ -252,7 +252,7 @@ async def list_messages(
         if after or path:
             raise InvalidRequest("before goes without after and path.", param="before")
         newest, has_older = await deps.conversations.messages_before(
-            request.principal, _known(conversation_id), before, limit
+            request.principal, known_conversation(conversation_id), before, limit
         )
         return page_of([present_message(one) for one in newest], has_more=has_older)
     found, has_more = await deps.conversations.messages(
