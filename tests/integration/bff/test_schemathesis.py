@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
 
 from served_app import Served
 
-EXAMPLES = 40
+EXAMPLES = 15
 ENDLESS = {"/v1/events"}
 """A stream that goes on for minutes, which this client would wait for."""
 
