@@ -11,7 +11,7 @@ from triplane.domain.conversation import Conversation, Principal, StoredMessage
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import new_id
 from triplane.orchestration.accounts.ports import UNKNOWN_ORIGIN, ApiKey, Origin, Session, User
-from triplane.orchestration.ports import BulkAction, Marks, Place, Which
+from triplane.orchestration.conversation_ports import BulkAction, Marks, Place, Which
 
 
 def _now() -> datetime:

@@ -27,7 +27,8 @@ from triplane.orchestration.announcing import Announcer, NobodyListens
 from triplane.orchestration.bff.app import create_app
 from triplane.orchestration.bff.deps import AppDeps, Check
 from triplane.orchestration.bff.edge import Edge
-from triplane.orchestration.ports import ConversationStore, Gateway
+from triplane.orchestration.conversation_ports import ConversationStore
+from triplane.orchestration.ports import Gateway
 from turn_fakes import ScriptedGateway
 
 ADDRESS = "http://triplane.test"

@@ -11,7 +11,7 @@ import msgspec
 
 from triplane.domain.completion import text_of
 from triplane.domain.conversation import Conversation, Principal, StoredMessage
-from triplane.orchestration.ports import ConversationStore
+from triplane.orchestration.conversation_ports import ConversationStore
 from triplane.orchestration.transfer import FORMAT, TransferredHead, TransferredMessage, TransferStore
 
 _MESSAGES = 200

@@ -15,7 +15,7 @@ from triplane.domain.conversation import Principal, StoredMessage
 from triplane.domain.errors import InvalidRequest
 from triplane.domain.ids import new_id
 from triplane.domain.secrets import new_secret, sha256_of
-from triplane.orchestration.ports import ConversationStore
+from triplane.orchestration.conversation_ports import ConversationStore
 
 MOST_MESSAGES = 5000
 

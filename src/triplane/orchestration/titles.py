@@ -14,8 +14,9 @@ from triplane.domain.errors import NotFound
 from triplane.domain.events import Delta, Finished
 from triplane.domain.ids import new_id
 from triplane.orchestration.announcing import Announcer, NobodyListens, announce_conversation
+from triplane.orchestration.conversation_ports import ConversationStore
 from triplane.orchestration.metering import record_usage, usage_events
-from triplane.orchestration.ports import ConversationStore, Gateway, UsageStore
+from triplane.orchestration.ports import Gateway, UsageStore
 
 _log = structlog.get_logger(__name__)
 

@@ -50,6 +50,7 @@ from triplane.orchestration.asks import (
     system_message,
 )
 from triplane.orchestration.background import BackgroundTasks, to_the_end
+from triplane.orchestration.conversation_ports import ConversationStore
 from triplane.orchestration.draft import Draft, Interruption
 from triplane.orchestration.ending import Attempt, bill, finish_turn, turn_result
 from triplane.orchestration.history import fit_window, read_window
@@ -58,7 +59,6 @@ from triplane.orchestration.limiting import NOTHING_TAKEN, RateLimits, Reservati
 from triplane.orchestration.metering import until_stored
 from triplane.orchestration.ports import (
     Completion,
-    ConversationStore,
     Gateway,
     NewTurn,
     NobodyCounts,

@@ -17,7 +17,7 @@ from triplane.domain.completion import Message
 from triplane.domain.conversation import Conversation, Principal, StoredMessage
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import new_id
-from triplane.orchestration.ports import BulkAction, Marks, Place, Which
+from triplane.orchestration.conversation_ports import BulkAction, Marks, Place, Which
 
 
 class PostgresConversations:

@@ -19,7 +19,7 @@ from triplane.orchestration.bff.conversations import (
 from triplane.orchestration.bff.deps import Deps
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.request import StrictRequest
-from triplane.orchestration.ports import BulkAction
+from triplane.orchestration.conversation_ports import BulkAction
 
 _CHANGES: dict[str, Change] = {"delete": "conversation.deleted", "restore": "conversation.created"}
 

@@ -17,7 +17,7 @@ from triplane.orchestration.bff.deps import Deps
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.pages import Deleted, Page, page_of
 from triplane.orchestration.bff.request import StrictRequest
-from triplane.orchestration.ports import Marks, Place, Which
+from triplane.orchestration.conversation_ports import Marks, Place, Which
 from triplane.wire.chat_completions import TokenLimit
 
 _LARGEST_SEQ = 2**31 - 1

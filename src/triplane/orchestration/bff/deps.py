@@ -19,7 +19,8 @@ from triplane.orchestration.accounts.last_seen import LastSeen
 from triplane.orchestration.accounts.open_streams import OpenStreams
 from triplane.orchestration.accounts.sessions import Sessions
 from triplane.orchestration.announcing import Announcer, NobodyListens
-from triplane.orchestration.ports import ConversationStore, Gateway
+from triplane.orchestration.conversation_ports import ConversationStore
+from triplane.orchestration.ports import Gateway
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
