@@ -22,7 +22,7 @@ from triplane.domain.embeddings import EmbeddingRequest, Vector, vector_of
 from triplane.domain.errors import ModelNotFound, NotFound
 from triplane.domain.events import EngineEvent, Finished, LogEntry, TurnEnded, Usage
 from triplane.domain.ids import new_id
-from triplane.domain.money import EngineCall
+from triplane.domain.money import CallsMade, EngineCall
 from triplane.orchestration.history_ports import Unsummarised, Window
 from triplane.orchestration.ports import (
     HeldTurn,
@@ -104,13 +104,16 @@ class ScriptedGateway:
         self.events = events
         self.waits: dict[int, asyncio.Event] = {}
         self.refusal: Exception | None = None
+        self.refused_calls: list[EngineCall] = []
         self.requests: list[CompletionRequest] = []
         self.completions: list[ScriptedCompletion] = []
         self.called = asyncio.Event()
 
-    async def complete(self, request: CompletionRequest) -> ScriptedCompletion:
+    async def complete(self, request: CompletionRequest, made: CallsMade | None = None) -> ScriptedCompletion:
         self.requests.append(request)
         if self.refusal:
+            if made is not None:
+                made.calls = self.refused_calls
             raise self.refusal
         completion = ScriptedCompletion(self.events, self.waits)
         self.completions.append(completion)

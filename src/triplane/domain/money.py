@@ -1,6 +1,6 @@
 """Prices and costs. A cost is a whole number of nano-dollars, so that sums are exact."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -56,6 +56,14 @@ class EngineCall(msgspec.Struct, frozen=True, kw_only=True):
     replica: str
     usage: Usage
     cost: int
+
+
+class CallsMade:
+    """Give it along with a request: its `calls` are what a completion that fails, or is cancelled, before its
+    first event has had engines compute. One that begins tells its calls itself."""
+
+    def __init__(self) -> None:
+        self.calls: Sequence[EngineCall] = ()
 
 
 def usage_of(calls: Iterable[EngineCall]) -> Usage:

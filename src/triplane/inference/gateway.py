@@ -21,6 +21,7 @@ from triplane.domain.completion import (
 )
 from triplane.domain.embeddings import EmbeddingRequest
 from triplane.domain.errors import Busy, DependencyFailed, InvalidRequest, ModelNotFound
+from triplane.domain.money import CallsMade
 from triplane.domain.offers import CatalogueView
 from triplane.inference.attempts import Attempts
 from triplane.inference.cascade import Probe
@@ -57,11 +58,12 @@ class Gateway:
         self._responses = ResponseCache(responses) if responses else None
         self._embeddings = EmbeddingCache(embeddings) if embeddings else None
 
-    async def complete(self, request: CompletionRequest) -> AnyCompletion:
+    async def complete(self, request: CompletionRequest, made: CallsMade | None = None) -> AnyCompletion:
         """The running completion, once an engine has taken the request; or the answer that is known.
 
         Raises ModelNotFound, ContextTooLong, InvalidRequest, Overloaded, FirstTokenTimeout,
-        EngineUnavailable, EngineFailed. What fails later, and can't be survived, arrives as `Failed`.
+        EngineUnavailable, EngineFailed; `made` has the calls then, and if it is cancelled. What fails later,
+        and can't be survived, arrives as `Failed`.
         """
         self._model(request.model)
         cache = self._responses if may_cache(request) else None
@@ -80,7 +82,11 @@ class Gateway:
         try:
             await completion.open()
         except BaseException:
-            await completion.aclose()
+            try:
+                await completion.aclose()
+            finally:
+                if made is not None:
+                    made.calls = completion.calls
             raise
         return completion
 

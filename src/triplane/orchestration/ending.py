@@ -7,7 +7,7 @@ import structlog
 
 from triplane.domain.conversation import StoredMessage, UsageEvent
 from triplane.domain.events import TurnEnded, Usage
-from triplane.domain.money import EngineCall
+from triplane.domain.money import CallsMade, EngineCall, usage_of
 from triplane.orchestration.announcing import Announcer, announce_end
 from triplane.orchestration.asks import AcceptedTurn, Outcome, started_event
 from triplane.orchestration.draft import Draft
@@ -32,21 +32,22 @@ class Attempt:
     def __init__(self, outcome: Outcome) -> None:
         self.outcome: Outcome | None = outcome
         self.completion: Completion | None = None
+        self.made = CallsMade()
         self.before: Window | None = None
         self.kept: Window | None = None
         self.budget: Budget | None = None
 
     @property
     def usage(self) -> Usage:
-        return self.completion.usage if self.completion else Usage()
+        return self.completion.usage if self.completion else usage_of(self.made.calls)
 
     @property
     def calls(self) -> Sequence[EngineCall]:
-        return self.completion.calls if self.completion else ()
+        return self.completion.calls if self.completion else self.made.calls
 
     def settle(self, reservation: Reservation) -> None:
-        """What was taken of the limits becomes what was used: nothing, if no engine took the request."""
-        if self.completion:
+        """What was taken of the limits becomes what was used: nothing, if no engine has computed."""
+        if self.completion or self.usage.total_tokens:
             reservation.settle(self.usage)
         else:
             reservation.refund()

@@ -18,7 +18,7 @@ from triplane.domain.conversation import (
     UsageEvent,
 )
 from triplane.domain.events import EngineEvent, FinishReason, LogEntry, TurnError, TurnStatus, Usage
-from triplane.domain.money import EngineCall, usage_of
+from triplane.domain.money import CallsMade, EngineCall, usage_of
 
 
 class Completion(Protocol):
@@ -45,11 +45,11 @@ class Completion(Protocol):
 
 
 class Gateway(Protocol):
-    async def complete(self, request: CompletionRequest) -> Completion:
+    async def complete(self, request: CompletionRequest, made: CallsMade | None = None) -> Completion:
         """Route the request to an engine; returns when the engine has taken it (`Started` comes first).
 
-        Raises ModelNotFound, ContextTooLong, InvalidRequest, Overloaded, EngineUnavailable. What fails
-        after the first event arrives as `Failed`.
+        Raises ModelNotFound, ContextTooLong, InvalidRequest, Overloaded, EngineUnavailable; `made` has what
+        was computed then, or before a cancellation. What fails after the first event arrives as `Failed`.
         """
         ...
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from triplane.domain.completion import CompletionRequest
 from triplane.domain.conversation import Principal
 from triplane.domain.errors import TriplaneError
-from triplane.domain.events import EngineEvent, Failed, Finished
+from triplane.domain.events import EngineEvent, Failed, Finished, Usage
 from triplane.domain.limits import LimitState, estimated_tokens
+from triplane.domain.money import CallsMade, usage_of
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.limiting import RateLimits, Reservation, Unlimited
 from triplane.orchestration.metering import record_usage, usage_events
@@ -44,7 +45,10 @@ class StatelessCompletion:
         self._request = request
         self._deps = deps
         self._reservation = reservation
-        self._opening: asyncio.Task[Completion] = asyncio.create_task(deps.gateway.complete(request))
+        self._made = CallsMade()
+        self._opening: asyncio.Task[Completion] = asyncio.create_task(
+            deps.gateway.complete(request, self._made)
+        )
         self._closed = False
 
     @property
@@ -84,9 +88,18 @@ class StatelessCompletion:
     async def _close_and_record(self) -> None:
         await asyncio.wait((self._opening,))
         if self._opening.cancelled() or self._opening.exception():
+            calls = self._made.calls
+            self._settle_unbegun(usage_of(calls))
+        else:
+            completion = self._opening.result()
+            await completion.aclose()
+            calls = completion.calls
+            self._reservation.settle(completion.usage)
+        await record_usage(usage_events(self._who, self._request, calls), self._deps.usage)
+
+    def _settle_unbegun(self, usage: Usage) -> None:
+        """It failed, or was left, before its first event; engines may have computed for it all the same."""
+        if usage.total_tokens:
+            self._reservation.settle(usage)
+        else:
             self._reservation.refund()
-            return
-        completion = self._opening.result()
-        await completion.aclose()
-        self._reservation.settle(completion.usage)
-        await record_usage(usage_events(self._who, self._request, completion.calls), self._deps.usage)

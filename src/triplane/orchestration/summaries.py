@@ -1,7 +1,6 @@
 """Summaries of what a prompt has no room for: the model's, written by a job, each built on the one before."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,8 +13,8 @@ from triplane.domain.errors import EngineFailed, NotFound
 from triplane.domain.events import Delta, Failed
 from triplane.domain.ids import new_id
 from triplane.orchestration.history_ports import HistoryStore
-from triplane.orchestration.metering import record_usage, usage_events
 from triplane.orchestration.ports import Gateway, UsageStore
+from triplane.orchestration.whole_answers import billed_answer
 
 _log = structlog.get_logger(__name__)
 
@@ -123,12 +122,8 @@ async def _fold(notes: str, piece: str, max_tokens: int, job: SummaryJob, deps: 
         sampling=Sampling(max_tokens=max_tokens, temperature=0.0),
         cache_salt=job.tenant_id,
     )
-    completion = await deps.gateway.complete(request)
-    async with aclosing(completion):
-        events = [event async for event in completion if isinstance(event, Delta | Failed)]
     who = Principal(tenant_id=job.tenant_id, user_id=job.user_id)
-    billed = usage_events(who, request, completion.calls, conversation_id=job.conversation_id)
-    await record_usage(billed, deps.usage)
+    events = await billed_answer(who, request, job.conversation_id, deps.gateway, deps.usage)
     if any(isinstance(event, Failed) for event in events):
         raise EngineFailed("The engine broke off while it wrote a summary.")
     told = "".join(event.text for event in events if isinstance(event, Delta))

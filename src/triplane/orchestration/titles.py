@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,8 +14,8 @@ from triplane.domain.events import Delta, Finished
 from triplane.domain.ids import new_id
 from triplane.orchestration.announcing import Announcer, NobodyListens, announce_conversation
 from triplane.orchestration.conversation_ports import ConversationStore
-from triplane.orchestration.metering import record_usage, usage_events
 from triplane.orchestration.ports import Gateway, UsageStore
+from triplane.orchestration.whole_answers import billed_answer
 
 _log = structlog.get_logger(__name__)
 
@@ -68,12 +67,8 @@ async def generate_title(job: TitleJob, deps: TitleDeps) -> None:
         return  # deleted meanwhile
     asked = next((text_of(row.content) for row in rows if row.role == "user"), "")[:_EXCERPT_CHARACTERS]
     request = _request(job, asked)
-    completion = await deps.gateway.complete(request)
-    async with aclosing(completion):
-        answer = [event async for event in completion if isinstance(event, Delta | Finished)]
-    billed = usage_events(who, request, completion.calls, conversation_id=job.conversation_id)
-    await record_usage(billed, deps.usage)
-    title = as_title(answer, asked)
+    answer = await billed_answer(who, request, job.conversation_id, deps.gateway, deps.usage)
+    title = as_title([event for event in answer if isinstance(event, Delta | Finished)], asked)
     if title and await deps.conversations.set_generated_title(job.tenant_id, job.conversation_id, title):
         announce_conversation(deps.announcer, who, "conversation.updated", job.conversation_id, title)
     _log.info("title generated", conversation_id=job.conversation_id, accepted=title is not None)

@@ -198,7 +198,7 @@ async def _generate(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps
     system = system_message(ask, deps.system_policy, kept.summary, settings.instructions)
     prompt = build_prompt(system, kept.messages, counted.new)
     request = _continued(msgspec.structs.replace(ask.template, messages=prompt), draft, _shown(accepted))
-    attempt.completion = await deps.gateway.complete(request)
+    attempt.completion = await deps.gateway.complete(request, attempt.made)
     async with aclosing(attempt.completion):
         return await _record(attempt.completion, draft, started_event(accepted))
 

@@ -182,6 +182,17 @@ async def test_an_engine_that_refuses_fails_the_turn_with_its_code() -> None:
     assert scene.turns.results[0].status == "failed"
 
 
+async def test_what_engines_computed_for_a_turn_that_never_began_is_billed() -> None:
+    scene = Scene()
+    scene.gateway.refusal = EngineUnavailable("The engine is down.")
+    scene.gateway.refused_calls = [engine_call(Usage(prompt_tokens=12)), engine_call(attempt=2)]
+    await scene.run()
+
+    (result,) = scene.turns.results
+    assert [event.call for event in result.usage_events] == scene.gateway.refused_calls[:1]
+    assert result.usage == Usage(prompt_tokens=12)
+
+
 async def test_a_bug_ends_the_turn_as_failed_and_rises() -> None:
     scene = Scene()
     scene.gateway.refusal = ZeroDivisionError()

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -21,7 +22,7 @@ from triplane.domain.errors import (
     TriplaneError,
 )
 from triplane.domain.events import EngineEvent, Failed, Finished, Started, Usage
-from triplane.domain.money import EngineCall
+from triplane.domain.money import CallsMade, EngineCall
 from triplane.domain.offers import CatalogueView
 from triplane.inference.fleet import RouteView
 from triplane.inference.service.rpc import gateway_pb2 as pb
@@ -192,21 +193,21 @@ class RemoteGateway:
         self._cards: dict[str, ModelCard] = {}
         self._cards_until = 0.0
 
-    async def complete(self, request: CompletionRequest) -> RemoteCompletion:
-        """The running completion, once an engine has taken the request. Raises as `Gateway.complete` does."""
+    async def complete(self, request: CompletionRequest, made: CallsMade | None = None) -> RemoteCompletion:
+        """The running completion, once an engine has taken the request. Raises, and fills `made`, as
+        `Gateway.complete` does."""
         stream = self._complete(timeout=COMPLETION_S, metadata=_trace_metadata())
         completion = RemoteCompletion(stream)
         try:
-            await stream.write(pb.CompleteRequest(start=msgspec.json.encode(request)))
-        except grpc.RpcError:
-            pass  # the reader is told why
-        except BaseException:
-            await completion.aclose()
-            raise
-        try:
+            with suppress(grpc.RpcError):  # the reader is told why
+                await stream.write(pb.CompleteRequest(start=msgspec.json.encode(request)))
             await completion.opened()
         except BaseException:
-            await completion.aclose()
+            try:
+                await completion.aclose()
+            finally:
+                if made is not None:
+                    made.calls = completion.calls
             raise
         return completion
 

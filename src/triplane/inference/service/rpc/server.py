@@ -29,7 +29,7 @@ from triplane.domain.errors import (
     StreamStalled,
     TriplaneError,
 )
-from triplane.domain.money import usage_of
+from triplane.domain.money import CallsMade, usage_of
 from triplane.inference.gateway import AnyCompletion, Gateway
 from triplane.inference.service.rpc import gateway_pb2 as pb
 from triplane.inference.service.rpc.messages import (
@@ -91,22 +91,28 @@ class GatewayService:
         assert first is not None
         request = await _decoded(context, first.start, CompletionRequest, "start")
         token = trace_context.attach(extract(_metadata(context)))
+        made = CallsMade()
         try:
-            completion = await self._gateway.complete(request)
-        except TriplaneError as error:
-            await _refuse(context, error)
-            return
+            opening = asyncio.create_task(self._gateway.complete(request, made))
         finally:
             trace_context.detach(token)
-        async with aclosing(completion):
-            stopping = asyncio.create_task(_stop_when_told(asked, completion))
-            try:
+        stopping = asyncio.create_task(_stop_when_told(asked, opening))
+        try:
+            async with aclosing(await opening) as completion:
                 while events := await completion.take_events():
                     yield progress(events, completion.calls, is_over=False)
                 await completion.aclose()
                 yield progress((), completion.calls, is_over=True)
-            finally:
-                stopping.cancel()
+        except TriplaneError as error:
+            if made.calls:
+                yield progress((), made.calls, is_over=False)
+            await _refuse(context, error)
+        except asyncio.CancelledError:
+            if not opening.cancelled() or _is_being_cancelled():
+                raise
+            yield progress((), made.calls, is_over=True)
+        finally:
+            stopping.cancel()
 
     async def embed(self, asked: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         request = await _decoded(context, asked.request, EmbeddingRequest, "request")
@@ -181,11 +187,21 @@ async def serving(gateway: Gateway, address: str, tls: TlsFiles | None = None) -
         await server.stop(CLOSE_S)
 
 
-async def _stop_when_told(asked: AsyncIterator[pb.CompleteRequest], completion: AnyCompletion) -> None:
+async def _stop_when_told(
+    asked: AsyncIterator[pb.CompleteRequest], opening: asyncio.Task[AnyCompletion]
+) -> None:
     async for message in asked:
         if message.WhichOneof("kind") == "stop":
-            await completion.aclose()
+            if not opening.done():
+                opening.cancel()
+            elif not opening.cancelled() and opening.exception() is None:
+                await opening.result().aclose()
             return
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _keep_telling(gateway: Gateway, healthy: health.aio.HealthServicer) -> None:
