@@ -101,6 +101,18 @@ async def test_where_no_engine_can_go_on_the_text_so_far_is_all_and_the_client_i
     assert len(told.calls) == 1
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+async def test_a_call_that_breaks_off_is_billed_with_its_prompt(engine: str) -> None:
+    async with running_fleet({"pool": {"engine": engine, "abilities": [], "retries": 0}}) as fleet:
+        fleet.break_engine(0, Drop(after_tokens=7))
+        told = await complete(fleet.gateway, ask("word " * 100))
+        computed = fleet.computed
+
+    assert isinstance(told.events[-1], Failed)
+    assert told.usage.prompt_tokens == computed.prompt_tokens > 100
+    assert told.usage.completion_tokens == 7
+
+
 async def test_the_next_route_answers_when_all_replicas_of_the_first_are_down() -> None:
     async with running_fleet({"first": {"replicas": 2}, "second": {}}) as fleet:
         for each in (0, 1):

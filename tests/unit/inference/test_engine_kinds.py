@@ -117,6 +117,16 @@ async def test_nothing_is_said_of_what_was_not_asked(kind: type[OpenAIEngine]) -
     assert set(body) - {"request_id", "rid"} == {"model", "messages", "stream", "stream_options"}
 
 
+@pytest.mark.parametrize(("kind", "every"), [(VllmEngine, True), (SglangEngine, True), (OpenAIEngine, False)])
+async def test_usage_is_asked_for_with_every_chunk_where_that_is_known(
+    kind: type[OpenAIEngine], every: bool
+) -> None:
+    options = (await sent_by(kind, ask()))["stream_options"]
+
+    assert options["include_usage"] is True
+    assert options.get("continuous_usage_stats", False) is every
+
+
 async def test_openai_can_not_continue() -> None:
     engine = OpenAIEngine("http://127.0.0.1:9/v1", CARD)
 

@@ -87,6 +87,10 @@ class Chunk(msgspec.Struct, gc=False):
     error: Any = None
 
 
+USAGE_WITH_EVERY_CHUNK = {"include_usage": True, "continuous_usage_stats": True}
+"""`stream_options` of vLLM and SGLang: what a call has cost is known also if it breaks off."""
+
+
 def request_body(request: CompletionRequest, model: str) -> dict[str, Any]:
     """The body of a streaming request, every parameter in its place."""
     body: dict[str, Any] = {
@@ -150,14 +154,14 @@ class ChunkReader(EventReader, Generic[ChunkT]):
     def __init__(self, chunk_type: type[ChunkT], model: str, choice: ToolChoice | None = None) -> None:
         super().__init__(model)
         self._decode = msgspec.json.Decoder(chunk_type).decode
-        self._usage: Usage | None = None
+        self._usage: WireUsage | None = None
         self._deltas = 0
         self._arguments = ToolArguments(is_forced=choice not in (None, "auto", "none"))
 
     @property
     def usage(self) -> Usage:
         """The engine's own count if it has come, else one token for each delta so far."""
-        return self._usage or Usage(completion_tokens=self._deltas)
+        return self._usage.as_usage() if self._usage else Usage(completion_tokens=self._deltas)
 
     def take_payload(self, payload: bytes, events: list[EngineEvent]) -> None:
         if payload == b"[DONE]":
@@ -180,7 +184,7 @@ class ChunkReader(EventReader, Generic[ChunkT]):
         if chunk.model:
             self.model = chunk.model
         if chunk.usage is not None:
-            self._usage = chunk.usage.as_usage()
+            self._usage = chunk.usage
         if not chunk.choices:
             return
         choice = chunk.choices[0]

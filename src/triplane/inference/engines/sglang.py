@@ -5,6 +5,7 @@
 - `rid` names the request, and `/abort_request` takes it for a prefix: ours begins with a fresh id, so that
   none is the beginning of another;
 - `cache_salt` keeps prefix caches apart;
+- `continuous_usage_stats` is vLLM's; a version that doesn't know it ignores it;
 - `priority` isn't sent: whether higher or lower numbers come first is set on the server;
 - `/metrics` are there with `--enable-metrics`. With priorities it counts each one again beside the total,
   with all schedulers each rank of one replica: only totals of rank 0 are added up;
@@ -23,7 +24,7 @@ from triplane.inference.engines.engine import EngineLoad, Hints
 from triplane.inference.engines.http_engine import LOAD_S, NoSuchEndpoint, answer_as
 from triplane.inference.engines.metrics_text import load_from
 from triplane.inference.engines.openai_http import OpenAIEngine
-from triplane.inference.engines.openai_wire import request_body
+from triplane.inference.engines.openai_wire import USAGE_WITH_EVERY_CHUNK, request_body
 from triplane.inference.engines.token_bounds import MARKER_TOKENS, counted_text, image_tokens, token_bound
 
 _RUNNING = b"sglang:num_running_reqs"
@@ -65,6 +66,7 @@ class SglangEngine(OpenAIEngine):
 
     def _body(self, request: CompletionRequest, hints: Hints) -> dict[str, Any]:
         body = request_body(request, self._engine_model)
+        body["stream_options"] = USAGE_WITH_EVERY_CHUNK
         body["rid"] = f"{new_id('call')}-{request.request_id}"
         if request.continue_final_message:
             *before, last = request.messages

@@ -3,6 +3,7 @@
 - `continue_final_message` needs `add_generation_prompt: false` beside it; the stream carries only what is
   new. Chat templates that trim a message lose whitespace at the end of what is continued;
 - `cache_salt` keeps prefix caches apart, and may not be empty;
+- `continuous_usage_stats` has usage come with every chunk, the prompt's from the first token on;
 - `priority` (a lower number first) is refused unless the server runs `--scheduling-policy priority`: it is
   left out for good then;
 - `request_id` has to be unique among what runs: it is minted, with ours behind it for the logs;
@@ -28,7 +29,7 @@ from triplane.inference.engines.engine import NO_HINTS, EngineLoad, Hints, KvTra
 from triplane.inference.engines.http_engine import LOAD_S, EngineOptions, NoSuchEndpoint, answer_as
 from triplane.inference.engines.metrics_text import load_from
 from triplane.inference.engines.openai_http import COMPLETIONS, OpenAIEngine
-from triplane.inference.engines.openai_wire import WireUsage, request_body
+from triplane.inference.engines.openai_wire import USAGE_WITH_EVERY_CHUNK, WireUsage, request_body
 from triplane.inference.engines.token_bounds import MARKER_TOKENS, counted_text, image_tokens, token_bound
 from triplane.inference.engines.token_counts import TokenCounts
 
@@ -97,6 +98,7 @@ class VllmEngine(OpenAIEngine):
 
     def _body(self, request: CompletionRequest, hints: Hints) -> dict[str, Any]:
         body = request_body(request, self._engine_model)
+        body["stream_options"] = USAGE_WITH_EVERY_CHUNK
         body["request_id"] = f"{new_id('call')}-{request.request_id}"
         if request.continue_final_message:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
