@@ -129,12 +129,16 @@ class Admission:
         try:
             async with asyncio.timeout(self._limits.max_wait_s):
                 return await waiter.admitted
-        except BaseException as error:
-            self._queue.remove(flow.plan, _user(flow), waiter)
-            waiter.give_back()
-            if isinstance(error, TimeoutError):
-                raise self._overloaded(flow) from error
+        except TimeoutError as error:
+            self._leave(waiter)
+            raise self._overloaded(flow) from error
+        except asyncio.CancelledError:
+            self._leave(waiter)
             raise
+
+    def _leave(self, waiter: _Waiter) -> None:
+        self._queue.remove(waiter.flow.plan, _user(waiter.flow), waiter)
+        waiter.give_back()
 
     def admit(self) -> None:
         """Let in whoever there is a slot for. Call it when slots may have come."""

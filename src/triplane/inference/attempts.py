@@ -215,30 +215,22 @@ class Attempts:
             request = asked_how_sure(request)
         try:
             kv_transfer = await self._prefill(pool, request)
-            attempt = self._begin_on_slot(pool, slot, request, is_prefilled=kv_transfer is not None)
-        except BaseException:
-            slot.release()
-            raise
-        self.running = attempt
-        try:
+            self.running = self._begin_on_slot(pool, slot, request, is_prefilled=kv_transfer is not None)
             hints = msgspec.structs.replace(self._hints, kv_transfer=kv_transfer)
-            await attempt.open(request, _trace_headers(attempt.span), hints)
+            await self.running.open(request, _trace_headers(self.running.span), hints)
         except BaseException:
             await self.over()
+            slot.release()  # where no call has begun on it
             raise
-        return attempt
+        return self.running
 
     async def _embed(self, request: EmbeddingRequest, pool: Pool, slot: Slot) -> Embedded:
         try:
-            attempt = self._begin_on_slot(pool, slot, request)
-        except BaseException:
-            slot.release()
-            raise
-        self.running = attempt
-        try:
-            return await attempt.embed(request, _trace_headers(attempt.span))
+            self.running = self._begin_on_slot(pool, slot, request)
+            return await self.running.embed(request, _trace_headers(self.running.span))
         finally:
             await self.over()
+            slot.release()  # where no call has begun on it
 
     async def _prefill(self, pool: Pool, request: CompletionRequest) -> KvTransfer | None:
         """Have the prefill pool read the prompt. None: the decoding engine has to read it itself."""

@@ -24,6 +24,7 @@ STORE_S = 0.25
 MEMORY_BYTES = 64 * 2**20
 _DIGEST_BYTES = 20
 _HEAD_BYTES = _DIGEST_BYTES + 4
+_MOST_TOKENS = 2**32 - 1
 
 
 class EmbeddingStore(Protocol):
@@ -59,7 +60,7 @@ class EmbeddingCache:
 
     async def keep(self, tenant: str, known: Mapping[bytes, KnownVector]) -> None:
         values = {
-            _place(digest): digest + each.tokens.to_bytes(4, "big") + each.vector
+            _place(digest): digest + min(each.tokens, _MOST_TOKENS).to_bytes(4, "big") + each.vector
             for digest, each in known.items()
         }
         try:

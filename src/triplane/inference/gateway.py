@@ -212,8 +212,9 @@ class Gateway:
         """Whether another model can serve the request: it has the abilities, and the context."""
         other = self._fleet.catalogue.models.get(name)
         needs = [ability for ability, _, _ in _needs(request)]
-        able = (self._fleet.pool(each).route for each in (other.route_names() if other else ()))
-        longest = max((r.context_length for r in able if all(map(r.can, needs))), default=0)
+        routes = (self._fleet.pool(each).route for each in (other.route_names() if other else ()))
+        able = (route for route in routes if route.chats and all(map(route.can, needs)))
+        longest = max((route.context_length for route in able), default=0)
         if not longest or longest >= card_of_model(self._fleet.catalogue, request.model).context_length:
             return longest > 0
         try:

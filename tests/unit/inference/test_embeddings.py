@@ -222,7 +222,8 @@ def test_a_model_that_only_embeds_refuses_to_chat_and_the_reverse() -> None:
 def test_a_slow_engine_is_given_up_in_time() -> None:
     class Hanging(Embedder):
         async def embed(self, request: EmbeddingRequest, headers: Mapping[str, str]) -> Embedded:
-            raise TimeoutError
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError("Nobody has given it up.")
 
     async def play() -> None:
         gateway = gateway_over(Hanging(), retries=0)

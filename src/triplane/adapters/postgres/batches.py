@@ -42,6 +42,7 @@ class Batches(Generic[Item, Result]):
             await asyncio.wait((self._writing,))
 
     async def _write_all(self) -> None:
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
         try:
             while self._pending:
                 await asyncio.sleep(self._gather_s)
@@ -50,7 +51,10 @@ class Batches(Generic[Item, Result]):
                     for each in batch:
                         await self._written([each])
         finally:
+            # Where it broke off, nobody is left who would write what came meanwhile.
             self._writing = None
+            left, self._pending = [*batch, *self._pending], []
+            _fail([stored for _, stored in left], StoreUnavailable("The store's writer broke off."))
 
     async def _written(self, batch: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> bool:
         """Write them together and tell who waits; False, with nobody told, where each has to be tried."""
@@ -63,9 +67,6 @@ class Batches(Generic[Item, Result]):
             if len(batch) > 1:
                 return False
             _fail(waiting, error)
-        except BaseException:
-            _fail(waiting, StoreUnavailable("The store's writer broke off."))
-            raise
         else:
             for stored, result in zip(waiting, results, strict=True):
                 if not stored.done():

@@ -11,6 +11,9 @@ from triplane.adapters.redis.pipeline import RedisPipeline
 
 _log = structlog.get_logger(__name__)
 
+_READ_AT_ONCE = 64
+"""Vectors are large and the connection is everybody's: who comes behind an answer waits for it."""
+
 
 class RedisEmbeddings:
     """`EmbeddingStore` of the inference plane. A tenant's keys share a node of a cluster."""
@@ -19,12 +22,15 @@ class RedisEmbeddings:
         self._redis = redis
 
     async def get(self, tenant: str, places: Sequence[int]) -> Sequence[bytes | None]:
+        found: list[bytes | None] = []
         try:
-            found = await self._redis.send("MGET", *(_key(tenant, place) for place in places))
+            for at in range(0, len(places), _READ_AT_ONCE):
+                keys = [_key(tenant, place) for place in places[at : at + _READ_AT_ONCE]]
+                found += cast(Sequence[bytes | None], await self._redis.send("MGET", *keys))
         except (RedisError, OSError) as error:
             _log.warning("cached embeddings not read", reason=type(error).__name__)
             return [None] * len(places)
-        return cast(Sequence[bytes | None], found)
+        return found
 
     async def put(self, tenant: str, values: Mapping[int, bytes], kept_s: int) -> None:
         writes = [

@@ -109,6 +109,7 @@ class RedisPipeline:
                 self._link.send(packed, answer)
         finally:
             self._connecting = None
+            self._refuse_waiting()
 
     async def _opened(self) -> Link:
         """A link to the right database, as the right user. Raises RedisError, OSError, TimeoutError."""
@@ -137,9 +138,10 @@ class RedisPipeline:
 
     def _refuse_waiting(self, cause: Exception | None = None) -> None:
         waiting, self._waiting = self._waiting, []
+        reason = f"Redis is away: {type(cause).__name__}." if cause else "The connection to Redis was closed."
         for answer, _ in waiting:
             if not answer.done():
-                answer.set_exception(RedisConnectionError(f"Redis is away: {type(cause).__name__}."))
+                answer.set_exception(RedisConnectionError(reason))
 
 
 def _tls(address: ConnectKwargs) -> ssl.SSLContext | None:

@@ -27,7 +27,7 @@ class WireEmbedding(msgspec.Struct):
 class EmbeddingsAnswer(msgspec.Struct):
     data: list[WireEmbedding]
     model: str = ""
-    usage: WireUsage = msgspec.field(default_factory=WireUsage)
+    usage: WireUsage | None = None
 
 
 def embeddings_body(request: EmbeddingRequest, model: str) -> dict[str, Any]:
@@ -48,7 +48,9 @@ def embedded_of(raw: bytes, request: EmbeddingRequest, model: str) -> Embedded:
     vectors = [_vector(each.embedding) for each in answer.data]
     if len({len(vector) for vector in vectors}) != 1:
         raise EngineFailed("The engine gave embeddings of several lengths.")
-    return Embedded(vectors=vectors, usage=answer.usage.as_usage(), model=answer.model or model)
+    return Embedded(
+        vectors=vectors, usage=(answer.usage or WireUsage()).as_usage(), model=answer.model or model
+    )
 
 
 def no_embeddings() -> InvalidRequest:

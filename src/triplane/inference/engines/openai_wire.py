@@ -72,9 +72,9 @@ class WireUsage(msgspec.Struct, gc=False):
     def as_usage(self) -> Usage:
         details = self.prompt_tokens_details
         return Usage(
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            cached_tokens=(details.cached_tokens or 0) if details else 0,
+            prompt_tokens=max(0, self.prompt_tokens),
+            completion_tokens=max(0, self.completion_tokens),
+            cached_tokens=max(0, (details.cached_tokens or 0) if details else 0),
         )
 
 
