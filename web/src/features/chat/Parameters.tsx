@@ -49,6 +49,8 @@ function Fields({ settings, onSave }: { settings: ConversationSettings; onSave: 
       className="w-84 max-w-[calc(100vw-1rem)] space-y-4 p-4 text-sm"
       onSubmit={(event) => {
         event.preventDefault();
+        // React has it bubble through the portal, to the form of the message box.
+        event.stopPropagation();
         onSave(edited);
       }}
     >
