@@ -6,6 +6,8 @@ import { read, write } from "./storage";
 export type Theme = "system" | "light" | "dark";
 
 const KEY = "triplane.theme";
+/** What the person's settings said when they were last seen here. */
+const TOLD = "triplane.theme.told";
 const listeners = new Set<() => void>();
 
 function current(): Theme {
@@ -25,8 +27,10 @@ export function setTheme(theme: Theme): void {
   for (const listener of listeners) listener();
 }
 
-/** Takes over what the person chose on another device. */
+/** Takes over what the person chose on another device; what was chosen here stays while they say nothing new. */
 export function adoptTheme(theme: Theme): void {
+  if (theme === (read(TOLD) ?? "system")) return;
+  write(TOLD, theme === "system" ? null : theme);
   if (theme !== current()) setTheme(theme);
 }
 

@@ -11,7 +11,6 @@ export interface Settings {
   instructions: string;
   default_model: string | null;
   send_with: "enter" | "mod_enter";
-  notifications: boolean;
 }
 
 export interface ApiKey {
@@ -49,7 +48,6 @@ export interface ImportReport {
   already: number;
 }
 
-export const getSettings = (signal?: AbortSignal) => call<Settings>("GET", "/v1/me/settings", undefined, signal);
 export const changeSettings = (change: Partial<Settings>) => call<Settings>("PATCH", "/v1/me/settings", change);
 
 export const listKeys = (signal?: AbortSignal) => call<Page<ApiKey>>("GET", "/v1/api_keys", undefined, signal);

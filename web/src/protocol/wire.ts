@@ -1,5 +1,6 @@
 /** The wire as docs/api.md describes it: what the server sends and takes. Types only, and how to read a content. */
 
+import type { Settings } from "./account";
 import type { ConversationSettings } from "./chat";
 
 export type Role = "system" | "developer" | "user" | "assistant" | "tool";
@@ -11,6 +12,7 @@ export interface User {
   object: "user";
   name: string;
   is_admin: boolean;
+  settings: Settings;
 }
 
 export interface Model {

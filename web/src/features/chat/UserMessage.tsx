@@ -2,7 +2,7 @@ import { type KeyboardEvent, memo, type ReactNode, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Button, IconButton } from "../../ui/Button";
 import { CopyButton } from "../../ui/CopyButton";
-import { useMedia } from "../../ui/media";
+import { useSending } from "./sending";
 
 interface UserMessageProps {
   text: string;
@@ -47,7 +47,7 @@ interface EditorProps {
 function Editor({ text, onDone, onSend }: EditorProps) {
   const { t } = useTranslation(["chat", "app"]);
   const [edited, setEdited] = useState(text);
-  const isTouch = useMedia("(pointer: coarse)");
+  const { isSend, enterKeyHint } = useSending();
   const wanted = edited.trim();
   const canSend = wanted !== "" && wanted !== text;
 
@@ -58,11 +58,10 @@ function Editor({ text, onDone, onSend }: EditorProps) {
   }
 
   function onKeyDown(event: KeyboardEvent) {
-    if (event.nativeEvent.isComposing) return;
-    if (event.key === "Enter" && !event.shiftKey && !isTouch) {
+    if (isSend(event)) {
       event.preventDefault();
       send();
-    } else if (event.key === "Escape") {
+    } else if (event.key === "Escape" && !event.nativeEvent.isComposing) {
       event.preventDefault();
       onDone();
     }
@@ -78,6 +77,7 @@ function Editor({ text, onDone, onSend }: EditorProps) {
         onFocus={(event) => event.target.setSelectionRange(text.length, text.length)}
         onChange={(event) => setEdited(event.target.value)}
         onKeyDown={onKeyDown}
+        enterKeyHint={enterKeyHint}
         className="field-sizing-content block max-h-60 w-full resize-none bg-transparent px-2 py-1 leading-relaxed outline-none"
       />
       <div className="mt-2 flex justify-end gap-2">

@@ -1,10 +1,11 @@
 /** The models that can be asked, and which one this person last chose. */
 
-import { type QueryClient, queryOptions, useQuery, useQueryClient } from "@tanstack/react-query";
+import { type QueryClient, queryOptions, useQuery } from "@tanstack/react-query";
 import { read, write } from "../../app/storage";
+import type { Settings } from "../../protocol/account";
 import { listModels, Problem } from "../../protocol/client";
 import type { Model } from "../../protocol/wire";
-import { ME } from "../session/session";
+import { settingsOf, useSettings } from "../settings/settings";
 import { type ConversationSettingsHeld, settingsKnown } from "./conversationSettings";
 
 const KEY = "triplane.model";
@@ -27,21 +28,20 @@ const pick = (models: readonly Model[], wanted: string | null): string | null =>
 /** The model to ask, also when the list of models is still on its way. */
 export async function findModel(client: QueryClient, conversationId: string): Promise<string> {
   const { data } = await client.ensureQueryData(modelsQuery);
-  const found = pick(data, settingsKnown(client, conversationId)?.model ?? usualModel(client));
+  const found = pick(data, settingsKnown(client, conversationId)?.model ?? usualModel(settingsOf(client)));
   if (found === null) throw new Problem(503, "overloaded", "There is no model to ask.");
   return found;
 }
 
 /** What the person has set for new chats; else what was chosen last here. */
-const usualModel = (client: QueryClient): string | null =>
-  client.getQueryData<{ settings?: { default_model?: string | null } } | null>(ME)?.settings?.default_model ?? read(KEY);
+const usualModel = (settings: Settings | undefined): string | null => settings?.default_model ?? read(KEY);
 
 export const useModels = (): readonly Model[] => useQuery(modelsQuery).data?.data ?? [];
 
 /** A conversation keeps its model; a new one begins with the one that was chosen last. */
 export function useModelChoice({ settings, change }: ConversationSettingsHeld): ModelChoice {
   const models = useModels();
-  const usual = usualModel(useQueryClient());
+  const usual = usualModel(useSettings());
   const chosen = pick(models, settings.model ?? usual);
   const choose = (id: string) => {
     write(KEY, id);

@@ -26,7 +26,7 @@ export function useSlash(text: string, clear: () => void): Slash {
 
   function onKey(event: KeyboardEvent): boolean {
     const current = matches[at];
-    if (!current) return false;
+    if (!current || event.nativeEvent.isComposing) return false;
     const step = { ArrowDown: 1, ArrowUp: matches.length - 1 }[event.key];
     if (step !== undefined) setChosen({ text, at: (at + step) % matches.length });
     else if (event.key === "Escape") setDismissed(text);

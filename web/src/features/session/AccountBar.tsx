@@ -5,6 +5,7 @@ import { navigate } from "../../app/router";
 import { setTheme, type Theme, useTheme } from "../../app/theme";
 import type { User } from "../../protocol/wire";
 import { IconButton } from "../../ui/Button";
+import { useChangeSettings } from "../settings/settings";
 import { Icon, type IconName } from "../../ui/Icon";
 import { useSignOut } from "./session";
 
@@ -18,10 +19,15 @@ export function AccountBar({ me, onChosen }: { me: User; onChosen: () => void })
   const { t } = useTranslation();
   const theme = useTheme();
   const signOut = useSignOut();
+  const change = useChangeSettings();
   const at = THEMES.findIndex((one) => one.theme === theme);
   const shown = THEMES[at] ?? THEMES[0]!;
   const next = THEMES[(at + 1) % THEMES.length]!;
-  useCommands({ theme: () => setTheme(next.theme), signOut: () => signOut.mutate() });
+  const changeTheme = () => {
+    setTheme(next.theme);
+    change.mutate({ theme: next.theme });
+  };
+  useCommands({ theme: changeTheme, signOut: () => signOut.mutate() });
   return (
     <div className="flex items-center gap-1 border-t border-line p-2 pb-[max(0.5rem,env(safe-area-inset-bottom))]">
       <a
@@ -37,7 +43,7 @@ export function AccountBar({ me, onChosen }: { me: User; onChosen: () => void })
         <Icon name="gear" className="size-5 text-muted" />
         <span className="sr-only">{t("settings")}</span>
       </a>
-      <IconButton icon={shown.icon} label={t(`theme.${shown.theme}`)} onClick={() => setTheme(next.theme)} />
+      <IconButton icon={shown.icon} label={t(`theme.${shown.theme}`)} onClick={changeTheme} />
       <IconButton icon="signOut" label={t("signOut")} onClick={() => signOut.mutate()} disabled={signOut.isPending} />
     </div>
   );

@@ -5,7 +5,7 @@ export const ME = ["me"] as const;
 
 /** `data` is null when nobody is signed in. */
 export function useMe() {
-  return useQuery({ queryKey: ME, queryFn: ({ signal }) => findMe(signal), staleTime: 5 * 60_000 });
+  return useQuery({ queryKey: ME, queryFn: ({ signal }) => findMe(signal), staleTime: 60_000 });
 }
 
 /** Leaves by loading the page anew, so that nothing of the one who signed out stays in it. */

@@ -2,18 +2,15 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { canNotify, notificationsWanted, wantNotifications } from "../../app/notifications";
 import { Part } from "./parts";
-import { useChangeSettings } from "./settings";
 
 export function Notifications() {
   const { t } = useTranslation("settings");
-  const change = useChangeSettings();
   const [isOn, setIsOn] = useState(notificationsWanted);
   const [isRefused, setIsRefused] = useState(false);
   async function turn(on: boolean) {
     const isGranted = await wantNotifications(on);
     setIsOn(on && isGranted);
     setIsRefused(on && !isGranted);
-    change.mutate({ notifications: on && isGranted });
   }
   return (
     <Part title={t("notify.title")} hint={t("notify.hint")}>

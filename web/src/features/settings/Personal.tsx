@@ -3,15 +3,15 @@ import { useTranslation } from "react-i18next";
 import type { Settings } from "../../protocol/account";
 import { Button } from "../../ui/Button";
 import { useModels } from "../chat/models";
-import { Failure, Part } from "./parts";
+import { isMac } from "../palette/shortcuts";
+import { Choices, Failure, Part } from "./parts";
 import { useChangeSettings, useSettings } from "./settings";
 
 const LONGEST = 4000;
 
 export function Personal() {
-  const { data, error, refetch } = useSettings();
-  if (data) return <Form settings={data} />;
-  return <Failure error={error} onRetry={() => void refetch()} />;
+  const settings = useSettings();
+  return settings && <Form settings={settings} />;
 }
 
 function Form({ settings }: { settings: Settings }) {
@@ -52,6 +52,18 @@ function Form({ settings }: { settings: Settings }) {
             </option>
           ))}
         </select>
+      </Part>
+      <Part title={t("send.title")} hint={t("send.hint")}>
+        <Choices
+          name="send"
+          legend={t("send.title")}
+          value={settings.send_with}
+          options={[
+            { value: "enter", label: t("send.enter") },
+            { value: "mod_enter", label: t("send.modEnter", { key: isMac() ? "⌘" : "Ctrl" }) },
+          ]}
+          onChange={(send_with) => change.mutate({ send_with })}
+        />
       </Part>
       <Failure error={change.error} />
     </>
