@@ -13,8 +13,14 @@ async function keepShell(response) {
   const missing = [];
   for (const path of wanted) if (!(await cache.match(path))) missing.push(path);
   await cache.addAll(missing);
+  await trim(cache, new Set(wanted));
+}
+
+/** Lets go of the oldest assets when there are too many, and of none that this page begins with. */
+async function trim(cache, shell) {
   const kept = (await cache.keys()).filter(({ url }) => new URL(url).pathname.startsWith("/assets/"));
-  await Promise.all(kept.slice(0, Math.max(0, kept.length - MOST_ASSETS)).map((request) => cache.delete(request)));
+  const spare = kept.filter(({ url }) => !shell.has(new URL(url).pathname));
+  await Promise.all(spare.slice(0, Math.max(0, kept.length - MOST_ASSETS)).map((request) => cache.delete(request)));
 }
 
 async function page(event) {

@@ -7,8 +7,9 @@ import "./app/styles.css";
 
 const root = document.getElementById("root");
 if (root === null) throw new Error("index.html has no #root");
-await showChosenLanguage();
+// It waits for the page's load event, which may be over once the language is there.
 registerServiceWorker();
+await showChosenLanguage();
 createRoot(root).render(
   <StrictMode>
     <App />

@@ -1,5 +1,5 @@
 import { MutationCache, QueryCache, QueryClient, QueryClientProvider, useQueryClient } from "@tanstack/react-query";
-import { lazy, Suspense, useState } from "react";
+import { lazy, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { createLiveTurns } from "../features/chat/createLiveTurns";
 import { LiveTurnsContext } from "../features/chat/useLiveTurn";
@@ -8,6 +8,7 @@ import { ME, useMe } from "../features/session/session";
 import { Problem } from "../protocol/client";
 import type { ActivityStream } from "../stream/activityStream";
 import { Button } from "../ui/Button";
+import { Late } from "../ui/Late";
 import { Notice } from "../ui/Notice";
 import { createActivity, useActivity } from "./activity";
 import { useRoute } from "./router";
@@ -50,9 +51,9 @@ function Rooms({ activity }: { activity: ActivityStream }) {
   const route = useRoute();
   if (route.name !== "shared") return <Door activity={activity} />;
   return (
-    <Suspense fallback={<div aria-busy="true" className="h-full" />}>
+    <Late meanwhile={<div aria-busy="true" className="h-full" />}>
       <SharedPage secret={route.secret} />
-    </Suspense>
+    </Late>
   );
 }
 

@@ -1,6 +1,6 @@
 /** The frame: the sidebar (a drawer on phones), the bar on top, and the chat. */
 
-import { lazy, Suspense, useCallback, useEffect, useRef, useState } from "react";
+import { lazy, useCallback, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { ChatPage } from "../features/chat/ChatPage";
 import { titleOf } from "../features/history/ConversationRow";
@@ -10,6 +10,7 @@ import { PaletteHost } from "../features/palette/PaletteHost";
 import { useAdoptedSettings } from "../features/settings/settings";
 import type { User } from "../protocol/wire";
 import { IconButton } from "../ui/Button";
+import { Late } from "../ui/Late";
 import { useIsNarrow } from "../ui/media";
 import { ToastPlace } from "../ui/Toast";
 import { useCommands } from "./commands";
@@ -83,9 +84,9 @@ export function Shell({ me }: { me: User }) {
         </header>
         <main id="content" className="flex min-h-0 flex-1 flex-col">
           {route.name === "settings" ? (
-            <Suspense fallback={<div aria-busy="true" className="h-full" />}>
+            <Late meanwhile={<div aria-busy="true" className="h-full" />}>
               <SettingsPage section={route.section} />
-            </Suspense>
+            </Late>
           ) : (
             <ChatPage key={conversationId ?? "new"} conversationId={conversationId} />
           )}

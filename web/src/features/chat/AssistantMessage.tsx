@@ -1,9 +1,10 @@
 import type { TFunction } from "i18next";
-import { lazy, memo, type ReactNode, Suspense } from "react";
+import { lazy, memo, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { type Message, type MessageStatus, textOf } from "../../protocol/wire";
 import { shownText } from "../../stream/turn";
 import { Icon, Logo } from "../../ui/Icon";
+import { Late } from "../../ui/Late";
 import { AnswerActions } from "./AnswerActions";
 import type { MessageActions } from "./MessageList";
 import { useFailure } from "./useFailure";
@@ -63,12 +64,13 @@ export const AssistantMessage = memo(function AssistantMessage(props: AssistantM
   );
 });
 
-/** The plain text stands in while the Markdown renderer loads. */
+/** The plain text stands in while the Markdown renderer loads, and where it can't be had. */
 function Answer({ name, text, isGrowing }: { name: string; text: string; isGrowing: boolean }) {
+  const plain = <div className="prose whitespace-pre-wrap">{text}</div>;
   return (
-    <Suspense fallback={<div className="prose whitespace-pre-wrap">{text}</div>}>
+    <Late meanwhile={plain} instead={plain}>
       <Markdown name={name} text={text} isGrowing={isGrowing} />
-    </Suspense>
+    </Late>
   );
 }
 

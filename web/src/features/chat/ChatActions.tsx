@@ -1,8 +1,9 @@
-import { lazy, Suspense, useLayoutEffect, useState } from "react";
+import { lazy, useLayoutEffect, useState } from "react";
 import { createPortal } from "react-dom";
 import { useTranslation } from "react-i18next";
 import { IconButton } from "../../ui/Button";
 import { Icon } from "../../ui/Icon";
+import { Late, MissingAbove } from "../../ui/Late";
 
 const ShareDialog = lazy(() => import("./ShareDialog").then(({ ShareDialog }) => ({ default: ShareDialog })));
 
@@ -48,9 +49,9 @@ export function ChatActions({ conversationId, isTemporary, onTemporary }: ChatAc
     <>
       <IconButton icon="share" label={t("share.button")} onClick={() => setIsSharing(true)} />
       {isSharing && (
-        <Suspense fallback={null}>
+        <Late instead={<MissingAbove />}>
           <ShareDialog conversationId={conversationId} onClose={() => setIsSharing(false)} />
-        </Suspense>
+        </Late>
       )}
     </>,
     bar,

@@ -1,13 +1,14 @@
 /** A conversation that someone has shared: read, and nothing else. Needs no sign-in. */
 
 import { useQuery } from "@tanstack/react-query";
-import { lazy, Suspense, useEffect } from "react";
+import { lazy, useEffect } from "react";
 import { useTranslation } from "react-i18next";
 import { readShared, type SharedConversation } from "../../protocol/chat";
 import { Problem } from "../../protocol/client";
 import { textOf } from "../../protocol/wire";
 import { Button } from "../../ui/Button";
 import { CopyButton } from "../../ui/CopyButton";
+import { Late } from "../../ui/Late";
 import { Logo } from "../../ui/Icon";
 import { Notice } from "../../ui/Notice";
 import { problemWords } from "./problemWords";
@@ -70,12 +71,13 @@ function Shared({ title, shared }: { title: string; shared: SharedConversation }
             );
           }
           if (message.role !== "assistant") return null;
+          const plain = <div className="prose whitespace-pre-wrap">{text}</div>;
           return (
             <article key={index} className={isLate}>
               <h2 className="sr-only">{t("triplaneSaid")}</h2>
-              <Suspense fallback={<div className="prose whitespace-pre-wrap">{text}</div>}>
+              <Late meanwhile={plain} instead={plain}>
                 <Markdown name={`shared-${index}`} text={text} isGrowing={false} />
-              </Suspense>
+              </Late>
               <div className="mt-2 -ms-1.5 flex items-center gap-2 text-xs text-muted">
                 <CopyButton label={t("copyAnswer")} text={() => text} />
                 {message.model && <span className="truncate">{message.model}</span>}

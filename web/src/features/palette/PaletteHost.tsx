@@ -1,7 +1,8 @@
-import { lazy, Suspense, useEffect, useState } from "react";
+import { lazy, useEffect, useState } from "react";
 import { runCommand, useCommands } from "../../app/commands";
 import { exportPath } from "../../protocol/history";
 import { download } from "../../ui/download";
+import { Late, MissingAbove } from "../../ui/Late";
 import { useConversations } from "../history/conversations";
 import { useChange } from "../history/useChange";
 import { commandOf, isMac } from "./shortcuts";
@@ -17,10 +18,10 @@ export function PaletteHost({ conversationId }: { conversationId: string | null 
   useShortcuts();
   const close = () => setShown(null);
   return (
-    <Suspense fallback={null}>
+    <Late key={shown} instead={<MissingAbove />}>
       {shown === "palette" && <Palette onClose={close} />}
       {shown === "help" && <HelpSheet onClose={close} />}
-    </Suspense>
+    </Late>
   );
 }
 
