@@ -1,3 +1,4 @@
+import { useQueryClient } from "@tanstack/react-query";
 import { useCallback, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { ConversationSettings } from "../../protocol/chat";
@@ -10,11 +11,12 @@ import { ChatActions } from "./ChatActions";
 import { Composer, type ComposerHandle } from "./Composer";
 import { useConversationSettings } from "./conversationSettings";
 import { EmptyState } from "./EmptyState";
+import { readEnd } from "./messages";
 import { ModelPicker } from "./ModelPicker";
 import { useModelChoice } from "./models";
 import { Parameters } from "./Parameters";
 import { QueueList } from "./QueueList";
-import { enqueue, nextQueued } from "./queue";
+import { enqueue, sendFirst } from "./queue";
 import { Refusal } from "./Refusal";
 import { Transcript } from "./Transcript";
 import { type Beginnings, useBeginning } from "./useBeginning";
@@ -25,6 +27,7 @@ import { useStickToEnd } from "./useStickToEnd";
 /** One conversation, or the beginning of one. */
 export function ChatPage({ conversationId }: { conversationId: string | null }) {
   const { t } = useTranslation("chat");
+  const client = useQueryClient();
   const liveTurns = useLiveTurns();
   const held = useConversationSettings(conversationId);
   const choice = useModelChoice(held);
@@ -54,10 +57,12 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
   };
 
   const sendNext = () => {
-    const next = conversationId === null ? null : nextQueued(conversationId);
-    if (!next || conversationId === null) return;
+    if (conversationId === null) return;
     jumpToEnd();
-    liveTurns.send(conversationId, next.text, undefined, next.requestId);
+    void sendFirst(conversationId, {
+      mayFollow: async (id) => (await readEnd(client, id)) !== "streaming",
+      send: ({ text, requestId }) => liveTurns.send(conversationId, text, undefined, requestId),
+    });
   };
 
   const stop = useCallback(() => {

@@ -2,11 +2,12 @@ import { type FormEvent, type KeyboardEvent, type ReactNode, type Ref, useImpera
 import { useTranslation } from "react-i18next";
 import { SlashMenu, useSlash } from "../palette/SlashMenu";
 import { Icon } from "../../ui/Icon";
-import { useMedia } from "../../ui/media";
-import { readDraft, writeDraft } from "./drafts";
+import { joined, readDraft, writeDraft } from "./drafts";
+import { useSending } from "./sending";
 
 export interface ComposerHandle {
   focus(): void;
+  /** Puts a text before what is being typed. */
   fill(text: string): void;
 }
 
@@ -32,7 +33,7 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
   const { t } = useTranslation("chat");
   const [text, setText] = useState(() => readDraft(conversationId));
   const field = useRef<HTMLTextAreaElement>(null);
-  const isTouch = useMedia("(pointer: coarse)");
+  const { isSend, enterKeyHint } = useSending();
   const hasText = text.trim() !== "";
   const canQueue = hasText && isAnswering && onQueue !== null;
   const canSend = hasText && !isAnswering && !isBlocked;
@@ -44,7 +45,7 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
 
   const slash = useSlash(text, () => change(""));
 
-  useImperativeHandle(ref, () => ({ focus: () => field.current?.focus(), fill: change }));
+  useImperativeHandle(ref, () => ({ focus: () => field.current?.focus(), fill: (given) => change(joined(given, text)) }));
 
   useLayoutEffect(() => {
     const area = field.current;
@@ -63,10 +64,7 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
   }
 
   function onKeyDown(event: KeyboardEvent) {
-    // While an input method composes (Japanese, Chinese, Korean), Enter chooses a word.
-    if (event.nativeEvent.isComposing || event.keyCode === 229) return;
-    if (slash.onKey(event)) return;
-    if (event.key !== "Enter" || event.shiftKey || isTouch) return;
+    if (slash.onKey(event) || !isSend(event)) return;
     event.preventDefault();
     submit();
   }
@@ -88,7 +86,7 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
         placeholder={t(isAnswering ? "queue.placeholder" : "placeholder")}
         dir="auto"
         autoComplete="off"
-        enterKeyHint={isTouch ? "enter" : "send"}
+        enterKeyHint={enterKeyHint}
         onChange={(event) => change(event.target.value)}
         onKeyDown={onKeyDown}
         className="block w-full resize-none bg-transparent px-5 pt-4 pb-1 leading-relaxed outline-none placeholder:text-faint"

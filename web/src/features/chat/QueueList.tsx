@@ -3,6 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Button, IconButton } from "../../ui/Button";
 import { Icon } from "../../ui/Icon";
 import { type Queued, unqueue, useQueue } from "./queue";
+import { useLiveTurn } from "./useLiveTurn";
 
 interface QueueListProps {
   conversationId: string;
@@ -16,7 +17,9 @@ interface QueueListProps {
 /** What will be sent when the answer has ended. */
 export function QueueList({ conversationId, isWaiting, onSendNext, onEdit }: QueueListProps) {
   const { t } = useTranslation("chat");
-  const queue = useQueue(conversationId);
+  const sent = useLiveTurn(conversationId, (turn) => turn?.requestId ?? null);
+  // What is on its way stands among the messages.
+  const queue = useQueue(conversationId).filter(({ requestId }) => requestId !== sent);
   if (queue.length === 0) return null;
   return (
     <section aria-label={t("queue.title")} className="mb-2 rounded-2xl border border-line bg-raised/70 p-1.5 text-sm">

@@ -1,5 +1,6 @@
 import type { Problem } from "../../protocol/client";
-import { writeDraft } from "./drafts";
+import { dropFromDraft } from "./drafts";
+import { unqueue } from "./queue";
 import { RefusedNotice } from "./RefusedNotice";
 import { useLiveTurn, useLiveTurns } from "./useLiveTurn";
 
@@ -19,10 +20,11 @@ export function Refusal({ conversationId, problem, onRetryBeginning, onGiveBack 
   if (!turn?.problem) return null;
   const giveBack = () => {
     liveTurns.dismiss(conversationId);
+    unqueue(conversationId, turn.requestId);
     onGiveBack(turn.userText ?? "");
   };
   const retry = () => {
-    writeDraft(conversationId, "");
+    dropFromDraft(conversationId, turn.userText ?? "");
     liveTurns.retry(conversationId);
   };
   const canEdit = turn.userText !== null && turn.state.turnId === null;

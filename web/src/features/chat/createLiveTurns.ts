@@ -4,32 +4,40 @@ import type { QueryClient } from "@tanstack/react-query";
 import type { ActivityStream } from "../../stream/activityStream";
 import { notifyOfAnswer } from "../../app/notifications";
 import { refreshConversations, titleKnown } from "../history/conversations";
-import { writeDraft } from "./drafts";
+import { dropFromDraft, returnToDraft } from "./drafts";
 import { LiveTurns } from "./liveTurns";
-import { findGrowingTurn, forgetMessages, hasNewMessages, refreshMessages } from "./messages";
+import { findGrowingTurn, forgetMessages, hasNewMessages, readEnd, refreshMessages } from "./messages";
 import { findModel } from "./models";
-import { nextQueued } from "./queue";
+import { isQueued, sendFirst, unqueue } from "./queue";
 
 export function createLiveTurns(client: QueryClient, activity: ActivityStream): LiveTurns {
   // What the turn changes in the list comes as events; while they can't come, the list is read.
   const lookAtList = () => activity.isOpen || void refreshConversations(client);
   const liveTurns = new LiveTurns({
-    onAccepted: lookAtList,
+    onAccepted: ({ conversationId, requestId }) => {
+      unqueue(conversationId, requestId);
+      lookAtList();
+    },
     onEnded: async ({ conversationId, state, beganMs }) => {
       if (state.status === "complete") notifyOfAnswer(conversationId, titleKnown(client, conversationId), beganMs);
       await refreshMessages(client, conversationId, state.turnId);
       lookAtList();
     },
-    onSettled: ({ conversationId, state, isStopping }) => {
+    onSettled: ({ conversationId, requestId, state, isStopping }) => {
+      unqueue(conversationId, requestId);
       if (state.status !== "complete" || isStopping) return;
-      const next = nextQueued(conversationId);
-      if (next) liveTurns.send(conversationId, next.text, undefined, next.requestId);
+      void sendFirst(conversationId, {
+        mayFollow: async (id) => (await readEnd(client, id)) === "complete",
+        send: ({ text, requestId }) => liveTurns.send(conversationId, text, undefined, requestId),
+      });
     },
-    onRefused: async ({ conversationId, userText, state }) => {
-      // A message that wasn't taken in survives a reload in the composer.
-      if (userText !== null && state.turnId === null) writeDraft(conversationId, userText);
+    onRefused: async ({ conversationId, requestId, userText, state }) => {
+      // A message that wasn't taken in survives a reload: in the queue, if it was there, or in the composer.
+      const isDraft = userText !== null && state.turnId === null && !isQueued(conversationId, requestId);
+      if (isDraft) returnToDraft(conversationId, userText);
       if (!(await hasNewMessages(client, conversationId))) return false;
-      writeDraft(conversationId, "");
+      if (isDraft) dropFromDraft(conversationId, userText);
+      unqueue(conversationId, requestId);
       return true;
     },
     onLetGo: ({ conversationId }) => forgetMessages(client, conversationId),

@@ -2,7 +2,7 @@
 
 import { type QueryClient, useQuery } from "@tanstack/react-query";
 import { getConversation, listMessages, listMessagesBefore, Problem, showBranch } from "../../protocol/client";
-import type { ActivityEvent } from "../../protocol/wire";
+import type { ActivityEvent, MessageStatus } from "../../protocol/wire";
 import { keepConversation } from "./conversationSettings";
 import { doubtTurn, emptyThread, isKnown, newestLeafBelow, settledPart, shownPath, type Thread } from "./thread";
 
@@ -108,6 +108,18 @@ export async function hasNewMessages(client: QueryClient, conversationId: string
     throw error;
   }
   return newestSeq(client, conversationId) > known;
+}
+
+/** How the conversation's last message stands in the store; null: there is none, or it can't be known now. */
+export async function readEnd(client: QueryClient, conversationId: string): Promise<MessageStatus | null> {
+  try {
+    await refreshMessages(client, conversationId);
+  } catch (error) {
+    if (error instanceof Problem) return null;
+    throw error;
+  }
+  const thread = client.getQueryData<Thread>(keyOf(conversationId));
+  return thread?.messages.find(({ id }) => id === thread.leafId)?.status ?? null;
 }
 
 export async function findGrowingTurn(conversationId: string): Promise<string | null> {

@@ -1,7 +1,7 @@
 /**
  * Messages that were written while an answer was: kept with the drafts, over reloads, and sent one after the other when
  * an answer has ended well. After any other end they wait for the person. A message goes with the request id that it
- * got when it was written, so that two tabs that both send it send it once.
+ * got when it was written, so that two tabs that both send it send it once; it stays first until the server has it.
  */
 
 import { useSyncExternalStore } from "react";
@@ -13,7 +13,7 @@ export interface Queued {
   text: string;
 }
 
-const PREFIX = "triplane.queue.";
+export const QUEUES = "triplane.queue.";
 const NOTHING: readonly Queued[] = [];
 /** Nobody writes this many ahead. */
 const LONGEST = 20;
@@ -22,7 +22,7 @@ const listeners = new Set<() => void>();
 const parsed = new Map<string, { stored: string; queue: readonly Queued[] }>();
 
 export function readQueue(conversationId: string): readonly Queued[] {
-  const stored = read(PREFIX + conversationId);
+  const stored = read(QUEUES + conversationId);
   if (stored === null) return NOTHING;
   const known = parsed.get(conversationId);
   if (known?.stored === stored) return known.queue;
@@ -40,26 +40,43 @@ function parse(stored: string): readonly Queued[] {
   }
 }
 
-function keep(conversationId: string, queue: readonly Queued[]): void {
-  write(PREFIX + conversationId, queue.length === 0 ? null : JSON.stringify(queue));
+function keep(conversationId: string, queue: readonly Queued[]): boolean {
+  const isKept = write(QUEUES + conversationId, queue.length === 0 ? null : JSON.stringify(queue));
   for (const listener of listeners) listener();
+  return isKept;
 }
 
+/** False where it can't be kept: too many wait, or there is no storage. */
 export function enqueue(conversationId: string, text: string): boolean {
   const queue = readQueue(conversationId);
   if (queue.length >= LONGEST) return false;
-  keep(conversationId, [...queue, { requestId: newRequestId(), text }]);
-  return true;
+  return keep(conversationId, [...queue, { requestId: newRequestId(), text }]);
 }
 
-export const unqueue = (conversationId: string, requestId: string): void =>
-  keep(conversationId, readQueue(conversationId).filter((one) => one.requestId !== requestId));
+export const isQueued = (conversationId: string, requestId: string): boolean =>
+  readQueue(conversationId).some((one) => one.requestId === requestId);
 
-/** Takes the first one off; null if none waits. */
-export function nextQueued(conversationId: string): Queued | null {
-  const [first] = readQueue(conversationId);
-  if (first) unqueue(conversationId, first.requestId);
-  return first ?? null;
+export function unqueue(conversationId: string, requestId: string): void {
+  if (isQueued(conversationId, requestId)) keep(conversationId, readQueue(conversationId).filter((one) => one.requestId !== requestId));
+}
+
+interface Sending {
+  /** Reads the conversation anew: whether the next one may follow what stands there now. */
+  mayFollow: (conversationId: string) => Promise<boolean>;
+  send: (queued: Queued) => void;
+}
+
+/**
+ * Sends the first one. Another tab may be doing the same: a message leaves the queue only when the server has it, so
+ * whoever reads the first one, then the conversation, and finds it still first, sends no other one past it.
+ */
+export async function sendFirst(conversationId: string, { mayFollow, send }: Sending): Promise<void> {
+  for (let [first] = readQueue(conversationId); first; ) {
+    if (!(await mayFollow(conversationId))) return;
+    const [now] = readQueue(conversationId);
+    if (now?.requestId === first.requestId) return send(now);
+    first = now;
+  }
 }
 
 function subscribe(listener: () => void): () => void {

@@ -5,7 +5,7 @@ import type { ConversationSettings } from "../../protocol/chat";
 import { createConversation, Problem } from "../../protocol/client";
 import { applyToConversations } from "../history/conversations";
 import { keepConversation } from "./conversationSettings";
-import { writeDraft } from "./drafts";
+import { dropFromDraft, returnToDraft } from "./drafts";
 import { startEmpty } from "./messages";
 import { useLiveTurns } from "./useLiveTurn";
 
@@ -54,7 +54,7 @@ export function useBeginning(): Beginning {
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
         setProblem(error);
-        writeDraft(null, asked);
+        returnToDraft(null, asked);
       } finally {
         setIsOpening(false);
         setIsStopping(false);
@@ -63,7 +63,7 @@ export function useBeginning(): Beginning {
     [client, liveTurns],
   );
   const retry = useCallback(() => {
-    writeDraft(null, "");
+    dropFromDraft(null, text.current);
     void begin(text.current, last.current);
   }, [begin]);
   const stop = useCallback(() => {
