@@ -3,6 +3,7 @@
 import { lazy, useCallback, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { ChatPage } from "../features/chat/ChatPage";
+import { useConversation } from "../features/chat/conversationSettings";
 import { titleOf } from "../features/history/ConversationRow";
 import { useConversations } from "../features/history/conversations";
 import { Sidebar } from "../features/history/Sidebar";
@@ -14,7 +15,7 @@ import { Late } from "../ui/Late";
 import { useIsNarrow } from "../ui/media";
 import { ToastPlace } from "../ui/Toast";
 import { useCommands } from "./commands";
-import { navigate, useRoute, useTarget } from "./router";
+import { navigate, useRoute } from "./router";
 import { read, write } from "./storage";
 
 const SettingsPage = lazy(() => import("../features/settings/SettingsPage"));
@@ -50,7 +51,6 @@ export function Shell({ me }: { me: User }) {
     usage: () => navigate("/settings/usage"),
     focusComposer: () => document.getElementById("composer")?.focus(),
   });
-  useMessageInSight();
   useAdoptedSettings();
   useDrawerEscape(isNarrow && isDrawn, () => toggle(false));
 
@@ -100,35 +100,14 @@ export function Shell({ me }: { me: User }) {
 
 /** The conversation's title, which is the page's too. */
 function useTitle(conversationId: string | null): string {
-  const { data } = useConversations();
-  const conversation = data?.find((one) => one.id === conversationId);
-  const title = conversationId === null ? "" : conversation ? titleOf(conversation) : "";
+  const { data: listed } = useConversations();
+  const { data: alone } = useConversation(conversationId);
+  const conversation = listed?.find((one) => one.id === conversationId) ?? alone;
+  const title = conversationId === null || !conversation ? "" : titleOf(conversation);
   useEffect(() => {
     document.title = title === "" ? "Triplane" : `${title} · Triplane`;
   }, [title]);
   return title;
-}
-
-/** Scrolls to the message that the address points at as soon as it is there, and marks it for a moment. */
-function useMessageInSight(): void {
-  const target = useTarget();
-  useEffect(() => {
-    if (target === "") return;
-    const look = () => {
-      const found = document.querySelector(`[data-message="${CSS.escape(target)}"]`);
-      if (!found) return;
-      watcher.disconnect();
-      found.scrollIntoView({ block: "center" });
-      found.classList.add("pointed-at");
-    };
-    const watcher = new MutationObserver(look);
-    watcher.observe(document.body, { childList: true, subtree: true });
-    look();
-    return () => {
-      watcher.disconnect();
-      document.querySelector(".pointed-at")?.classList.remove("pointed-at");
-    };
-  }, [target]);
 }
 
 function useDrawerEscape(isActive: boolean, onEscape: () => void): void {

@@ -2,7 +2,9 @@
 
 import type { QueryClient } from "@tanstack/react-query";
 import { useEffect } from "react";
+import { applyToConversation } from "../features/chat/conversationSettings";
 import { applyToThread, doubtAllMessages, forgetMessages } from "../features/chat/messages";
+import { forgetUnsent } from "../features/chat/unsent";
 import {
   applyToConversations,
   applyToRunningTurns,
@@ -21,11 +23,11 @@ import { pauseUntilOnline } from "../stream/reading";
 export function createActivity(client: QueryClient): ActivityStream {
   const onEvent = (event: ActivityEvent) => {
     applyToConversations(client, event);
+    applyToConversation(client, event);
     applyToRunningTurns(client, event);
-    // What was pinned, moved or archived elsewhere stands in other lists now.
-    if (event.type === "conversation.updated" || event.type === "conversation.created") void refreshConversations(client);
-    if (event.type !== "conversation.deleted") applyToThread(client, event);
-    else if (!isBeingDeleted(client, event.conversation_id)) void forgetMessages(client, event.conversation_id);
+    if (event.type !== "conversation.deleted") return applyToThread(client, event);
+    forgetUnsent(event.conversation_id);
+    if (!isBeingDeleted(client, event.conversation_id)) void forgetMessages(client, event.conversation_id);
   };
   const onGap = () => {
     void refreshConversations(client);

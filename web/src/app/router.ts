@@ -4,7 +4,24 @@ import { useSyncExternalStore } from "react";
 
 export type Route = { name: "new" } | { name: "conversation"; id: string } | { name: "shared"; secret: string } | { name: "settings"; section: string };
 
+/** The message that the address points at, as a search hit does; another object with each visit. */
+export interface Target {
+  messageId: string;
+}
+
 const listeners = new Set<() => void>();
+let target: Target | null | undefined;
+
+function targetNow(): Target | null {
+  // An answer's footnotes have addresses too.
+  if (target === undefined) target = /^#msg_\w+$/.test(location.hash) ? { messageId: location.hash.slice(1) } : null;
+  return target;
+}
+
+function visit(): void {
+  target = undefined;
+  for (const listener of listeners) listener();
+}
 
 export function routeOf(pathname: string): Route {
   const shared = /^\/share\/([^/]+)\/?$/.exec(pathname);
@@ -21,20 +38,19 @@ export function navigate(path: string, how: "push" | "replace" = "push"): void {
   if (path === location.pathname && location.hash === "") return;
   if (how === "push") history.pushState(null, "", path);
   else history.replaceState(null, "", path);
-  for (const listener of listeners) listener();
+  visit();
 }
 
 function subscribe(listener: () => void): () => void {
+  if (listeners.size === 0) window.addEventListener("popstate", visit);
   listeners.add(listener);
-  window.addEventListener("popstate", listener);
   return () => {
     listeners.delete(listener);
-    window.removeEventListener("popstate", listener);
+    if (listeners.size === 0) window.removeEventListener("popstate", visit);
   };
 }
 
-/** The message that the address points at, as a search hit does. */
-export const useTarget = (): string => useSyncExternalStore(subscribe, () => location.hash.slice(1));
+export const useTarget = (): Target | null => useSyncExternalStore(subscribe, targetNow);
 
 export function useRoute(): Route {
   return routeOf(useSyncExternalStore(subscribe, () => location.pathname));

@@ -31,13 +31,16 @@ export interface SearchHit {
 export interface ListView {
   archived: boolean;
   projectId: string | null;
+  /** Only what is pinned, of all projects. */
+  pinned?: true;
 }
 
 export type BulkAction = "archive" | "unarchive" | "pin" | "unpin" | "delete" | "restore" | "move";
 export type Format = "markdown" | "json";
 
 export function listConversations(view: ListView, after: string | null, signal?: AbortSignal): Promise<Page<Conversation>> {
-  const query = new URLSearchParams({ limit: "40" });
+  const query = new URLSearchParams({ limit: view.pinned ? "100" : "40" });
+  if (view.pinned) query.set("pinned", "true");
   if (view.archived) query.set("archived", "true");
   if (view.projectId !== null) query.set("project_id", view.projectId);
   if (after !== null) query.set("after", after);

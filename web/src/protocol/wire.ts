@@ -80,6 +80,10 @@ export interface ActivityEvent {
   turn_id?: string;
   title?: string | null;
   status?: MessageStatus;
+  /** As a list shows it now; left out where that hasn't changed. */
+  pinned?: boolean;
+  archived?: boolean;
+  project_id?: string | null;
 }
 
 export interface Page<T> {

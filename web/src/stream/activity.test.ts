@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { ActivityEvent, Conversation } from "../protocol/wire";
-import { applyToList, applyToRunning, parseActivity } from "./activity";
+import { applyToList, applyToRunning, mustBeRead, parseActivity } from "./activity";
 
 const NOW = 1000;
 const row = (id: string, updated_at: number, title: string | null = id): Conversation => ({
@@ -37,8 +37,35 @@ test("a title changes where the row stands", () => {
 test("a turn that starts or ends brings its conversation to the front, from whichever page", () => {
   expect(shown(event("turn.started", "c1", { turn_id: "t" }))).toEqual(["c1,c3,c2", ""]);
   expect(shown(event("turn.ended", "c2", { turn_id: "t" }))).toEqual(["c2,c3", "c1"]);
-  expect(shown(event("turn.started", "c0", { turn_id: "t", title: "Old" }))).toEqual(["c0: Old,c3,c2", "c1"]);
   expect(shown(event("turn.ended", "c0", { turn_id: "t" }))).toEqual(["c3,c2", "c1"]);
+});
+
+test("of a turn in a conversation that isn't in the list only reading it tells whether it belongs there", () => {
+  const started = event("turn.started", "c0", { turn_id: "t", title: "Temporary, archived, or old" });
+  expect(applyToList(pages, started, NOW)).toBe(pages);
+  expect(mustBeRead(pages, started)).toBe(true);
+  expect(mustBeRead(pages, event("turn.started", "c1", { turn_id: "t" }))).toBe(false);
+  expect(mustBeRead(pages, event("turn.ended", "c0", { turn_id: "t" }))).toBe(false);
+});
+
+test("a pin, a project and the archive are taken from the event, and nothing is read for them", () => {
+  const marks = { archived: false, pinned: true, project_id: "proj_1" };
+  const pinned = event("conversation.updated", "c2", marks);
+  expect(applyToList(pages, pinned, NOW)[0]?.[1]).toEqual({ ...row("c2", 200), ...marks });
+  expect(shown(event("conversation.updated", "c2", { archived: true }))).toEqual(["c3", "c1"]);
+  for (const told of [pinned, event("conversation.updated", "c9", { archived: true }), event("conversation.updated", "c9", { title: "Named" })]) {
+    expect(mustBeRead(pages, told)).toBe(false);
+  }
+  expect(mustBeRead(pages, event("conversation.updated", "c9", { archived: false }))).toBe(true); // out of the archive
+});
+
+test("a list of a project holds what is in it", () => {
+  const isInside = ({ project_id }: Conversation) => project_id === "proj_1";
+  const inside = [[{ ...row("c1", 100), project_id: "proj_1" }]];
+  const moved = event("conversation.updated", "c1", { archived: false, project_id: null });
+  expect(applyToList(inside, moved, NOW, isInside)).toEqual([[]]);
+  expect(mustBeRead(inside, event("conversation.updated", "c2", { archived: false, project_id: "proj_1" }), isInside)).toBe(true);
+  expect(applyToList(inside, event("conversation.created", "c3"), NOW, isInside)).toBe(inside);
 });
 
 test("the title that a turn was accepted with doesn't replace a better one", () => {

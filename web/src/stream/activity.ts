@@ -39,27 +39,52 @@ export function applyToRunning(running: readonly RunningTurn[], event: ActivityE
 
 type Pages = readonly (readonly Conversation[])[];
 
-/** The list in the pages that it was read in, newest activity first. */
-export function applyToList(pages: Pages, event: ActivityEvent, nowS: number): Pages {
+/** A list in the pages that it was read in, newest activity first. */
+export function applyToList(pages: Pages, event: ActivityEvent, nowS: number, belongs: (conversation: Conversation) => boolean = isNotArchived): Pages {
   const known = pages.flat().find(({ id }) => id === event.conversation_id);
   switch (event.type) {
-    case "conversation.created":
-      return known ? pages : toFront(pages, begun(event, nowS), nowS);
+    case "conversation.created": {
+      const created = marked(begun(event, nowS), event);
+      return known || !belongs(created) ? pages : toFront(pages, created, nowS);
+    }
     case "conversation.updated": {
-      const { title } = event;
-      if (!known || title === undefined) return pages;
-      return pages.map((page) => page.map((one) => (one.id === known.id ? { ...one, title } : one)));
+      if (!known) return pages;
+      const changed = marked(known, event);
+      return belongs(changed) ? pages.map((page) => page.map((one) => (one.id === known.id ? changed : one))) : without(pages, known.id);
     }
     case "conversation.deleted":
       return known ? without(pages, known.id) : pages;
     case "turn.started":
       // The title it was accepted with; a later one may be known.
-      return toFront(pages, { ...(known ?? begun(event, nowS)), title: known?.title ?? event.title ?? null }, nowS);
+      return known ? toFront(pages, { ...known, title: known.title ?? event.title ?? null }, nowS) : pages;
     case "turn.ended":
       return known ? toFront(pages, known, nowS) : pages;
     default:
       return pages; // of a newer server
   }
+}
+
+/** Whether the list may lack a conversation that the event tells of: then it must be read to know. */
+export function mustBeRead(pages: Pages, event: ActivityEvent, belongs: (conversation: Conversation) => boolean = isNotArchived): boolean {
+  if (pages.flat().some(({ id }) => id === event.conversation_id)) return false;
+  // It may be temporary or archived, or stand on a page further down.
+  if (event.type === "turn.started") return true;
+  // Only what was pinned, moved, archived or brought back comes with how it stands now.
+  if (event.type !== "conversation.updated" && event.type !== "conversation.created") return false;
+  return event.archived !== undefined && belongs(marked(begun(event, 0), event));
+}
+
+const isNotArchived = ({ archived }: Conversation): boolean => archived !== true;
+
+/** The conversation with what the event says of it. */
+export function marked(conversation: Conversation, { title, pinned, archived, project_id }: ActivityEvent): Conversation {
+  return {
+    ...conversation,
+    ...(title !== undefined && { title }),
+    ...(pinned !== undefined && { pinned }),
+    ...(archived !== undefined && { archived }),
+    ...(project_id !== undefined && { project_id }),
+  };
 }
 
 /** What can be shown of a conversation that the list hasn't been read with. */

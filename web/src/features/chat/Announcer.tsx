@@ -37,11 +37,12 @@ export function Announcer({ conversationId }: { conversationId: string | null })
     if (isOver && was === "stopping") say(t("announce.stopped"));
     if (phase !== "answering" || conversationId === null) return;
     say(t("announce.answering"));
-    let upTo = shownText(liveTurns.get(conversationId)!.state).length;
+    const begun = liveTurns.get(conversationId);
+    let upTo = begun ? shownText(begun.state).length : 0;
     const tell = () => {
       const turn = liveTurns.get(conversationId);
       if (!turn) return;
-      const next = sentencesFrom(shownText(turn.state), upTo, t("announce.code"));
+      const next = sentencesFrom(shownText(turn.state), upTo, t("announce.code"), turn.phase === "ended");
       upTo = next.upTo;
       say(next.words);
     };

@@ -34,7 +34,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
   const [wantsTemporary, setWantsTemporary] = useState(false);
   useCommands(conversationId === null ? { temporary: () => setWantsTemporary((wanted) => !wanted) } : {});
   const composer = useRef<ComposerHandle>(null);
-  const { box, content, isAtEnd, jumpToEnd } = useStickToEnd();
+  const { box, content, isAtEnd, jumpToEnd, letGo } = useStickToEnd();
   const phase = useLiveTurn(conversationId, (turn) => turn?.phase ?? null);
   const isTurnStopping = useLiveTurn(conversationId, (turn) => turn?.isStopping ?? false);
   const beginning = useBeginning();
@@ -83,7 +83,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
           {conversationId === null ? (
             <EmptyState onPick={giveBack} />
           ) : (
-            <Transcript conversationId={conversationId} box={box} onBegin={jumpToEnd} />
+            <Transcript conversationId={conversationId} box={box} onBegin={jumpToEnd} onLookBack={letGo} />
           )}
         </div>
       </div>
@@ -111,8 +111,12 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
           onQueue={conversationId === null ? null : (text) => enqueue(conversationId, text)}
           onStop={stop}
         >
-          <ModelPicker {...choice} />
-          <Parameters {...held} />
+          {held.isReady && (
+            <>
+              <ModelPicker {...choice} />
+              <Parameters {...held} />
+            </>
+          )}
         </Composer>
         <p className="mt-2 text-center text-xs text-faint">{t("mayBeWrong")}</p>
       </div>

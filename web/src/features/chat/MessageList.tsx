@@ -1,5 +1,6 @@
-import { memo, type RefObject, useCallback, useState } from "react";
+import { memo, type RefObject, useCallback, useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { type Target, useTarget } from "../../app/router";
 import { type Message, textOf } from "../../protocol/wire";
 import { AssistantMessage } from "./AssistantMessage";
 import { Branches, type Side } from "./Branches";
@@ -28,9 +29,11 @@ interface MessageListProps {
   /** What scrolls. */
   box: RefObject<HTMLDivElement | null>;
   actions: MessageActions;
+  /** What is read now isn't the end. */
+  onLookBack: () => void;
 }
 
-export const MessageList = memo(function MessageList({ conversationId, path, onOlder, box, actions }: MessageListProps) {
+export const MessageList = memo(function MessageList({ conversationId, path, onOlder, box, actions, onLookBack }: MessageListProps) {
   const { t } = useTranslation("chat");
   const liveTurns = useLiveTurns();
   const [chosen, setChosen] = useState<{ id: string; side: Side } | null>(null);
@@ -52,7 +55,10 @@ export const MessageList = memo(function MessageList({ conversationId, path, onO
   const isLive = liveKey !== null;
   const shown = liveParentId === undefined ? path : pathUpTo(path, liveParentId);
   const all = shown.filter(({ message }) => !isInLive(message, liveTurnId, liveUserText));
-  const { from, top, isMore } = useTail(all, onOlder, box);
+  const target = useTarget();
+  const wanted = target && all.findIndex(({ message }) => message.id === target.messageId);
+  const { from, top, isMore } = useTail(all, onOlder, box, wanted);
+  useInSight(wanted !== null && wanted >= from ? target : null, onLookBack);
   const stored = all.slice(from);
   return (
     <div className="flex flex-col gap-8">
@@ -120,6 +126,18 @@ const Row = memo(function Row({ conversationId, placed, isLate, isLast, isLive, 
     </div>
   );
 });
+
+/** Scrolls to a message that stands in the page, with each visit, and marks it. */
+function useInSight(target: Target | null, onLookBack: () => void): void {
+  useEffect(() => {
+    const row = target && document.querySelector(`[data-message="${CSS.escape(target.messageId)}"]`);
+    if (!row) return;
+    row.scrollIntoView({ block: "center" });
+    onLookBack();
+    row.classList.add("pointed-at");
+    return () => row.classList.remove("pointed-at");
+  }, [target, onLookBack]);
+}
 
 function isInLive(message: Message, turnId: string | null, userText: string | null): boolean {
   if (turnId === null || message.turn_id !== turnId) return false;

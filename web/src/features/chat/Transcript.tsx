@@ -18,9 +18,10 @@ interface TranscriptProps {
   /** What scrolls. */
   box: RefObject<HTMLDivElement | null>;
   onBegin: () => void;
+  onLookBack: () => void;
 }
 
-export function Transcript({ conversationId, box, onBegin }: TranscriptProps) {
+export function Transcript({ conversationId, box, onBegin, onLookBack }: TranscriptProps) {
   const client = useQueryClient();
   const { t } = useTranslation(["chat", "app"]);
   const isLive = useLiveTurn(conversationId, (turn) => turn !== null);
@@ -32,7 +33,7 @@ export function Transcript({ conversationId, box, onBegin }: TranscriptProps) {
     return (
       <div className="mx-auto w-full max-w-3xl px-4 pt-6 pb-10 md:px-6">
         <h1 className="sr-only">{t("conversation")}</h1>
-        <MessageList conversationId={conversationId} path={data.path} onOlder={data.hasOlder ? loadOlder : null} box={box} actions={actions} />
+        <MessageList conversationId={conversationId} path={data.path} onOlder={data.hasOlder ? loadOlder : null} box={box} actions={actions} onLookBack={onLookBack} />
       </div>
     );
   }

@@ -20,3 +20,9 @@ test("a block of code is named, once it is whole, and not read", () => {
 test("a link is said by its words", () => {
   expect(sentencesFrom("Read [the log](http://x/y). Then", 0, "Code.").words).toBe("Read the log.");
 });
+
+test("once the answer is over the rest is told, whether or not it ends like a sentence", () => {
+  expect(sentencesFrom("One. Two is the last.", 5, "code", true)).toEqual({ words: "Two is the last.", upTo: 21 });
+  expect(sentencesFrom("One.\n\n- a list", 6, "code", true).words).toBe("a list");
+  expect(sentencesFrom("See:\n```py\nprint(1", 0, "A block of code.", true)).toEqual({ words: "See: A block of code.", upTo: 18 });
+});

@@ -4,11 +4,15 @@ import { type RefObject, useCallback, useEffect, useRef, useState } from "react"
 
 const CLOSE_TO_END = 24;
 
+const isAtItsEnd = ({ scrollTop, scrollHeight, clientHeight }: HTMLElement): boolean => scrollHeight - scrollTop - clientHeight <= CLOSE_TO_END;
+
 interface StickToEnd {
   box: RefObject<HTMLDivElement | null>;
   content: RefObject<HTMLDivElement | null>;
   isAtEnd: boolean;
   jumpToEnd: () => void;
+  /** Stays where it was scrolled to, by whatever. */
+  letGo: () => void;
 }
 
 export function useStickToEnd(): StickToEnd {
@@ -24,14 +28,19 @@ export function useStickToEnd(): StickToEnd {
     if (box.current) box.current.scrollTop = box.current.scrollHeight;
   }, []);
 
+  const letGo = useCallback(() => {
+    if (box.current) isStuck.current = isAtItsEnd(box.current);
+    setIsAtEnd(isStuck.current);
+  }, []);
+
   useEffect(() => {
     const scroller = box.current;
     const inner = content.current;
     if (!scroller || !inner) return;
     const onScroll = () => {
-      const { scrollTop, scrollHeight, clientHeight } = scroller;
+      const { scrollTop, scrollHeight } = scroller;
       const hasShrunk = scrollHeight < last.current.height;
-      if (scrollHeight - scrollTop - clientHeight <= CLOSE_TO_END) isStuck.current = true;
+      if (isAtItsEnd(scroller)) isStuck.current = true;
       else if (scrollTop < last.current.top && !hasShrunk) isStuck.current = false;
       last.current = { top: scrollTop, height: scrollHeight };
       setIsAtEnd(isStuck.current);
@@ -48,5 +57,5 @@ export function useStickToEnd(): StickToEnd {
     };
   }, []);
 
-  return { box, content, isAtEnd, jumpToEnd };
+  return { box, content, isAtEnd, jumpToEnd, letGo };
 }

@@ -3,10 +3,12 @@
  * once stands there stays, so that the page's own search, a selection and a screen reader have one whole text.
  */
 
-import { type RefObject, useEffect, useLayoutEffect, useRef, useState } from "react";
+import { type RefObject, useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 
 const FIRST = 24;
 const MORE = 20;
+/** What stands above a message that is looked for. */
+const ABOVE = 6;
 /** How far above the screen messages are made. */
 const AHEAD = "1200px 0px";
 
@@ -18,12 +20,34 @@ interface Tail {
   isMore: boolean;
 }
 
-export function useTail(path: readonly unknown[], onOlder: (() => Promise<void>) | null, box: RefObject<HTMLDivElement | null>): Tail {
+/** `wanted`: the place of a message that must stand there; -1 where it hasn't been read yet, null for none. */
+export function useTail(
+  path: readonly unknown[],
+  onOlder: (() => Promise<void>) | null,
+  box: RefObject<HTMLDivElement | null>,
+  wanted: number | null,
+): Tail {
   const [count, setCount] = useState(FIRST);
   const top = useRef<HTMLDivElement>(null);
   const from = Math.max(0, path.length - count);
   const isMore = from > 0 || onOlder !== null;
   const isReading = useRef(false);
+
+  const readOlder = useCallback(() => {
+    if (onOlder === null || isReading.current) return;
+    isReading.current = true;
+    onOlder()
+      .catch(() => undefined) // Coming near once more tries again.
+      .finally(() => {
+        isReading.current = false;
+      });
+  }, [onOlder]);
+
+  useEffect(() => {
+    if (wanted === null) return;
+    if (wanted < 0) readOlder();
+    else setCount((now) => Math.max(now, path.length - wanted + ABOVE));
+  }, [wanted, path.length, readOlder]);
 
   useEffect(() => {
     const mark = top.current;
@@ -32,20 +56,13 @@ export function useTail(path: readonly unknown[], onOlder: (() => Promise<void>)
       ([entry]) => {
         if (!entry?.isIntersecting) return;
         if (from > 0) setCount(count + MORE);
-        else if (onOlder && !isReading.current) {
-          isReading.current = true;
-          onOlder()
-            .catch(() => undefined) // Coming near once more tries again.
-            .finally(() => {
-              isReading.current = false;
-            });
-        }
+        else readOlder();
       },
       { root: box.current, rootMargin: AHEAD },
     );
     near.observe(mark);
     return () => near.disconnect();
-  }, [box, count, from, isMore, onOlder, path.length]);
+  }, [box, count, from, isMore, readOlder, path.length]);
 
   useKeptPlace(box, path.length - from);
   return { from, top, isMore };

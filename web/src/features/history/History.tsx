@@ -2,9 +2,10 @@ import { useEffect, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import { useRoute } from "../../app/router";
 import type { ListView } from "../../protocol/history";
+import type { Conversation } from "../../protocol/wire";
 import { Button } from "../../ui/Button";
 import { ConversationRow, type RowAction } from "./ConversationRow";
-import { useConversations, useRunning } from "./conversations";
+import { PINNED, uniqueById, useConversations, useRunning } from "./conversations";
 import { groupByTime } from "./groups";
 
 interface HistoryProps {
@@ -19,9 +20,11 @@ export function History({ view, selected, onChosen, onAction }: HistoryProps) {
   const { t } = useTranslation(["history", "app"]);
   const route = useRoute();
   const running = useRunning();
-  const { data, isError, isPending, refetch, hasNextPage, fetchNextPage, isFetchingNextPage } = useConversations(view);
+  const { data: listed, isPending, refetch, hasNextPage, fetchNextPage, isFetchingNextPage } = useConversations(view);
+  const { data: pinned = [] } = useConversations(PINNED);
+  const data = listed && withPins(listed, pinned, view);
   if (isPending) return null;
-  if (isError && !data) {
+  if (!data) {
     return (
       <div className="px-2 pt-2 text-sm text-muted">
         <p>{t("unreadable")}</p>
@@ -58,6 +61,12 @@ export function History({ view, selected, onChosen, onAction }: HistoryProps) {
       {hasNextPage && <MoreOnScroll isReading={isFetchingNextPage} onMore={() => void fetchNextPage()} />}
     </>
   );
+}
+
+/** A pin may be older than all that has been read of the list. */
+function withPins(listed: Conversation[], pinned: readonly Conversation[], { archived, projectId }: ListView): Conversation[] {
+  if (archived) return listed;
+  return uniqueById([...listed, ...pinned.filter(({ project_id }) => projectId === null || project_id === projectId)]);
 }
 
 /** Reads on when it scrolls into sight; it is a button too, for whoever doesn't scroll. */

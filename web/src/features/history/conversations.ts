@@ -4,14 +4,25 @@ import { type InfiniteData, type QueryClient, useInfiniteQuery, useMutation, use
 import { listRunningTurns, renameConversation } from "../../protocol/client";
 import { type BulkAction, changeInBulk, type ListView, listConversations } from "../../protocol/history";
 import type { ActivityEvent, Conversation, Page } from "../../protocol/wire";
-import { applyToList, applyToRunning, type RunningTurn } from "../../stream/activity";
+import { applyToList, applyToRunning, mustBeRead, type RunningTurn } from "../../stream/activity";
 
 const KEY = ["conversations"] as const;
 const RUNNING = ["running turns"] as const;
 type Pages = InfiniteData<Page<Conversation>, string | null>;
 
 export const EVERYTHING: ListView = { archived: false, projectId: null };
-const keyOf = ({ archived, projectId }: ListView) => [...KEY, archived ? "archived" : (projectId ?? "all")];
+/** They stand above the list, however long ago they were used. */
+export const PINNED: ListView = { ...EVERYTHING, pinned: true };
+const nameOf = ({ archived, projectId, pinned }: ListView): string => (archived ? "archived" : pinned ? "pinned" : (projectId ?? "all"));
+const keyOf = (view: ListView) => [...KEY, nameOf(view)];
+
+/** Whether a conversation stands in the list of this name. */
+function belongsIn(list: unknown): (conversation: Conversation) => boolean {
+  return ({ archived = false, pinned, project_id }) => {
+    if (list === "archived" || archived) return archived && list === "archived";
+    return list === "all" || (list === "pinned" ? pinned === true : project_id === list);
+  };
+}
 
 export function useConversations(view: ListView = EVERYTHING) {
   return useInfiniteQuery({
@@ -25,18 +36,23 @@ export function useConversations(view: ListView = EVERYTHING) {
 }
 
 /** Activity moves a conversation to the front, so it may be on two pages that were read at different moments. */
-function uniqueById(conversations: Conversation[]): Conversation[] {
+export function uniqueById(conversations: Conversation[]): Conversation[] {
   const seen = new Set<string>();
   return conversations.filter(({ id }) => !seen.has(id) && seen.add(id));
 }
 
 /** Takes in what has happened, here or elsewhere. */
 export function applyToConversations(client: QueryClient, event: ActivityEvent): void {
-  client.setQueryData<Pages>(keyOf(EVERYTHING), (pages) => {
-    if (!pages) return pages;
-    const changed = applyToList(pages.pages.map(({ data }) => data), event, Date.now() / 1000);
-    return { ...pages, pages: pages.pages.map((page, index) => ({ ...page, data: [...(changed[index] ?? [])] })) };
-  });
+  const lists = client.getQueriesData<Pages>({ queryKey: KEY }).map(([key, list]) => ({ key, list, pages: (list?.pages ?? []).map(({ data }) => data) }));
+  const isListed = lists.some(({ pages }) => pages.flat().some(({ id }) => id === event.conversation_id));
+  for (const { key, list, pages } of lists) {
+    if (!list) continue;
+    const belongs = belongsIn(key[1]);
+    const changed = applyToList(pages, event, Date.now() / 1000, belongs);
+    client.setQueryData<Pages>(key, { ...list, pages: list.pages.map((page, index) => ({ ...page, data: [...(changed[index] ?? [])] })) });
+    const isElsewhere = isListed && event.type === "turn.started";
+    if (!isElsewhere && mustBeRead(pages, event, belongs)) void client.invalidateQueries({ queryKey: key });
+  }
   refetchIfFetching(client, KEY);
 }
 
@@ -123,7 +139,8 @@ export function useBulkChange() {
       void client.invalidateQueries({ queryKey: ["projects"] });
       // By then the page shows something else; before, it would ask for the messages again.
       void refreshConversations(client).finally(() => {
-        if (action === "delete") for (const id of ids) client.removeQueries({ queryKey: ["messages", id] });
+        if (action !== "delete") return;
+        for (const queryKey of ids.flatMap((id) => [["messages", id], ["conversation", id]])) client.removeQueries({ queryKey });
       });
     },
   });

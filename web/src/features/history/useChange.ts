@@ -9,18 +9,18 @@ const BACK = { archive: "unarchive", unarchive: "archive", delete: "restore" } a
 export function useChange(): (change: BulkChange) => void {
   const { t } = useTranslation(["history", "app"]);
   const route = useRoute();
-  const bulk = useBulkChange();
+  // Callbacks of `mutate` are for the latest call only; each of these has something to say.
+  const { mutateAsync } = useBulkChange();
+  const onError = (error: Error) => showToast({ text: t("app:failed", { reason: error.message }) });
   return (change) => {
     const { action, ids } = change;
     const isShown = route.name === "conversation" && ids.includes(route.id);
-    bulk.mutate(change, {
-      onError: (error) => showToast({ text: t("app:failed", { reason: error.message }) }),
-      onSuccess: () => {
-        if (action !== "archive" && action !== "unarchive" && action !== "delete") return;
-        if (isShown && action === "delete") navigate("/", "replace");
-        const undo = () => bulk.mutate({ action: BACK[action], ids });
-        showToast({ text: t(`done.${action}`, { count: ids.length }), action: { label: t("app:undo"), run: undo } });
-      },
-    });
+    const onSuccess = () => {
+      if (action !== "archive" && action !== "unarchive" && action !== "delete") return;
+      if (isShown && action === "delete") navigate("/", "replace");
+      const undo = () => void mutateAsync({ action: BACK[action], ids }).catch(onError);
+      showToast({ text: t(`done.${action}`, { count: ids.length }), action: { label: t("app:undo"), run: undo } });
+    };
+    mutateAsync(change).then(onSuccess, onError);
   };
 }

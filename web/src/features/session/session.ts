@@ -1,5 +1,6 @@
 import { useMutation, useQuery } from "@tanstack/react-query";
 import { findMe, signOut } from "../../protocol/client";
+import { forgetUnsent } from "../chat/unsent";
 
 export const ME = ["me"] as const;
 
@@ -8,7 +9,11 @@ export function useMe() {
   return useQuery({ queryKey: ME, queryFn: ({ signal }) => findMe(signal), staleTime: 60_000 });
 }
 
-/** Leaves by loading the page anew, so that nothing of the one who signed out stays in it. */
+/** Leaves by loading the page anew, so that nothing of the one who signed out stays in it, nor on the device. */
 export function useSignOut() {
-  return useMutation({ mutationFn: signOut, onSuccess: () => location.assign("/") });
+  const onSuccess = () => {
+    forgetUnsent();
+    location.assign("/");
+  };
+  return useMutation({ mutationFn: signOut, onSuccess });
 }

@@ -6,6 +6,7 @@ import { deleteEverything, type ImportReport, importFile } from "../../protocol/
 import { Button } from "../../ui/Button";
 import { Dialog } from "../../ui/Dialog";
 import { download } from "../../ui/download";
+import { forgetUnsent } from "../chat/unsent";
 import { Failure, Part } from "./parts";
 
 export function DataControls() {
@@ -88,6 +89,7 @@ function DeleteDialog({ onClose }: { onClose: () => void }) {
   const remove = useMutation({
     mutationFn: deleteEverything,
     onSuccess: async () => {
+      forgetUnsent();
       onClose();
       navigate("/");
       await client.resetQueries();
