@@ -1,11 +1,10 @@
 import { useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useTheme } from "../../../app/theme";
-import type { DrawnDiagram } from "../../../diagram/messages";
 import { CopyButton } from "../../../ui/CopyButton";
 import { useMedia } from "../../../ui/media";
 import { CodeBlock } from "./CodeBlock";
-import { drawDiagram } from "./drawing";
+import { type Drawn, drawDiagram } from "./drawing";
 
 const CAPTION_BUTTON = "h-7 rounded-lg px-2 transition-colors hover:bg-hover hover:text-ink";
 
@@ -18,7 +17,7 @@ export function Diagram({ source, isGrowing }: { source: string; isGrowing: bool
   if (address === null || isSourceWanted) {
     return (
       <CodeBlock code={source} language="mermaid" isGrowing={isGrowing}>
-        {drawn && "error" in drawn && <span className="text-danger-ink">{t("diagram.broken")}</span>}
+        {drawn && !("svg" in drawn) && <span className="text-danger-ink">{t("late" in drawn ? "diagram.late" : "diagram.broken")}</span>}
         {address !== null && (
           <button type="button" className={CAPTION_BUTTON} onClick={() => setIsSourceWanted(false)}>
             {t("diagram.show")}
@@ -43,11 +42,11 @@ export function Diagram({ source, isGrowing }: { source: string; isGrowing: bool
   );
 }
 
-function useDrawn(source: string | null): DrawnDiagram["result"] | null {
+function useDrawn(source: string | null): Drawn | null {
   const isSystemDark = useMedia("(prefers-color-scheme: dark)");
   const chosen = useTheme();
   const theme = chosen === "system" ? (isSystemDark ? "dark" : "light") : chosen;
-  const [drawn, setDrawn] = useState<DrawnDiagram["result"] | null>(null);
+  const [drawn, setDrawn] = useState<Drawn | null>(null);
   useEffect(() => {
     if (source === null) return;
     let isGone = false;

@@ -1,14 +1,32 @@
-/** Has diagrams drawn by a frame that can reach nothing of the page; it is made when the first one is wanted. */
+/**
+ * Has diagrams drawn by a frame that can reach nothing of the page; it is made when the first one is wanted. One after
+ * the other, so that one that hangs is known, and the frame is made anew behind it.
+ */
 
 import type { DrawDiagram, DrawnDiagram } from "../../../diagram/messages";
 
-const LONGEST_MS = 20_000;
+export const LONGEST_MS = 20_000;
 
-let frame: Promise<HTMLIFrameElement> | null = null;
-const waiting = new Map<string, (result: DrawnDiagram["result"]) => void>();
+/** A picture as SVG, or what is wrong with the source; `late`: it was given up. */
+export type Drawn = DrawnDiagram["result"] | { late: true };
+
+interface Frame {
+  element: HTMLIFrameElement;
+  isReady: Promise<void>;
+}
+
+let frame: Frame | null = null;
+let last: Promise<unknown> = Promise.resolve();
 let count = 0;
 
-function openFrame(): Promise<HTMLIFrameElement> {
+/** What the frame says, until it is gone or the listener has heard enough. */
+function listen({ element }: Pick<Frame, "element">, onMessage: (said: DrawnDiagram) => void): () => void {
+  const listener = ({ data, source }: MessageEvent<DrawnDiagram>) => source === element.contentWindow && onMessage(data);
+  addEventListener("message", listener);
+  return () => removeEventListener("message", listener);
+}
+
+function openFrame(): Frame {
   const element = document.createElement("iframe");
   // Scripts, but no origin: no cookies, no storage, no way into the page.
   element.setAttribute("sandbox", "allow-scripts");
@@ -17,31 +35,40 @@ function openFrame(): Promise<HTMLIFrameElement> {
   element.title = "diagrams";
   element.className = "drawing-frame";
   element.src = "/diagram.html";
-  return new Promise((resolve) => {
-    addEventListener("message", ({ data, source }: MessageEvent<DrawnDiagram>) => {
-      if (source !== element.contentWindow) return;
-      if (data.id === "ready") return resolve(element);
-      waiting.get(data.id)?.(data.result);
-      waiting.delete(data.id);
+  const isReady = new Promise<void>((resolve) => {
+    const stop = listen({ element }, ({ id }) => {
+      if (id !== "ready") return;
+      stop();
+      resolve();
     });
-    document.body.append(element);
   });
+  document.body.append(element);
+  return { element, isReady };
 }
 
-/** A picture as SVG, or what is wrong with the source. */
-export async function drawDiagram(source: string, theme: DrawDiagram["theme"]): Promise<DrawnDiagram["result"]> {
+export function drawDiagram(source: string, theme: DrawDiagram["theme"]): Promise<Drawn> {
+  const drawn = last.then(() => draw(source, theme));
+  last = drawn;
+  return drawn;
+}
+
+function draw(source: string, theme: DrawDiagram["theme"]): Promise<Drawn> {
   count += 1;
   const id = String(count);
+  frame ??= openFrame();
+  const { element, isReady } = frame;
   return new Promise((resolve) => {
-    const timer = setTimeout(() => {
-      waiting.delete(id);
-      resolve({ error: "It took too long." });
-    }, LONGEST_MS);
-    waiting.set(id, (result) => {
+    const end = (drawn: Drawn) => {
       clearTimeout(timer);
-      resolve(result);
-    });
-    frame ??= openFrame();
-    void frame.then((element) => element.contentWindow?.postMessage({ id, source, theme } satisfies DrawDiagram, "*"));
+      stop();
+      resolve(drawn);
+    };
+    const stop = listen({ element }, (said) => said.id === id && end(said.result));
+    const timer = setTimeout(() => {
+      element.remove();
+      frame = null;
+      end({ late: true });
+    }, LONGEST_MS);
+    void isReady.then(() => element.contentWindow?.postMessage({ id, source, theme } satisfies DrawDiagram, "*"));
   });
 }
