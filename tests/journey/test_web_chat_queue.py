@@ -1,11 +1,11 @@
 """What a person has beside the text: a queue, the settings of a chat, what an answer took, links to share."""
 
+import asyncio
 import re
 
 import httpx
 import pytest
-from playwright.async_api import Locator, Page, expect
-from test_web_chat_text import violations
+from playwright.async_api import Locator, Page, Route, expect
 
 from page_fixture import (
     ANSWER_MS,
@@ -21,6 +21,7 @@ from page_fixture import (
     stop,
 )
 from serve_process import ServeProcess
+from web_seed import seeded, violations
 
 pytestmark = pytest.mark.timeout(300)
 both_widths = pytest.mark.parametrize("width", [DESKTOP, PHONE])
@@ -41,8 +42,9 @@ async def test_what_is_written_meanwhile_is_queued_kept_over_a_reload_and_sent_w
             await ask(page, text)
         await expect(queue(page).get_by_role("listitem")).to_have_count(3)
         await queue(page).get_by_role("button", name="Remove queued message").last.click()
+        await composer(page).fill("Half a thought")
         await queue(page).get_by_role("button", name="Edit queued message").last.click()
-        await expect(composer(page)).to_have_value("Name a hill.")
+        await expect(composer(page)).to_have_value("Name a hill.\n\nHalf a thought")
         await composer(page).press("Enter")
         await page.reload()
         await expect(queue(page).get_by_role("listitem")).to_have_count(2)
@@ -92,10 +94,40 @@ async def test_the_model_and_the_settings_of_a_chat_are_chosen(open_page: OpenPa
         await expect(page.get_by_role("menuitemradio").first).to_be_focused()
         assert await violations(page) == []
         await page.keyboard.press("Escape")
+        await composer(page).fill("Not sent yet")
         await page.get_by_role("button", name="Settings of this chat").click()
         panel = page.get_by_role("dialog", name="Settings of this chat")
         await panel.get_by_label("Instructions").fill("Answer in one sentence.")
         assert await violations(page) == []
         await panel.get_by_role("button", name="Save").click()
+        await expect(composer(page)).to_have_value("Not sent yet")
         await page.get_by_role("button", name="Settings of this chat").click()
         await expect(panel.get_by_label("Instructions")).to_have_value("Answer in one sentence.")
+
+
+async def test_the_settings_of_a_chat_are_changed_only_when_they_are_known_and_a_failure_is_told(
+    open_page: OpenPage, served: ServeProcess
+) -> None:
+    path = await seeded(served, "Hello?", "Hello.")
+    opener = "Settings of this chat"
+    async with open_page() as page:
+        is_read = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await is_read.wait()
+            await route.continue_()
+
+        async def garble(route: Route) -> None:
+            await route.fulfill(body="no JSON")
+
+        await page.route(f"**/v1/conversations/{path.removeprefix('/c/')}", hold)
+        await page.goto(path)
+        await expect(composer(page)).to_be_visible()
+        await expect(page.get_by_role("button", name=opener)).to_have_count(0)
+        is_read.set()
+        await page.get_by_role("button", name=opener).click()
+        await page.unroute_all(behavior="wait")
+        await page.route(f"**/v1/conversations/{path.removeprefix('/c/')}", garble)
+        await page.get_by_role("dialog", name=opener).get_by_label("Instructions").fill("Be brief.")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("That didn’t work")).to_be_visible()

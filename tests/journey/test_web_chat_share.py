@@ -5,10 +5,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser, expect
-from test_web_chat_text import ANSWER, seeded, violations
 
 from page_fixture import DESKTOP, PHONE, OpenPage, Served, ask_and_stop, messages
 from serve_process import ServeProcess
+from web_seed import ANSWER, seeded, violations
 
 pytestmark = pytest.mark.timeout(120)
 both_widths = pytest.mark.parametrize("width", [DESKTOP, PHONE])
@@ -53,6 +53,7 @@ async def test_a_temporary_chat_is_in_no_list(open_page: OpenPage, served: Serve
         row = page.get_by_role("navigation", name="Conversations").locator(
             f"a[href='{urlsplit(page.url).path}']"
         )
+        await expect(row).to_have_count(0)  # what its turn told hasn't put it there
         await page.reload()
         await expect(messages(page).get_by_text("Say hello.").first).to_be_visible()
         await expect(row).to_have_count(0)

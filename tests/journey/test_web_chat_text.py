@@ -1,72 +1,14 @@
 """How an answer is shown: formulas, diagrams, code, tables, pictures, sources; and a long conversation."""
 
-from collections.abc import Awaitable
-from pathlib import Path
-
-import httpx
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
 from page_fixture import DESKTOP, PHONE, OpenPage, messages
 from serve_process import ServeProcess
-
-AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+from web_seed import ANSWER, seeded, violations
 
 pytestmark = pytest.mark.timeout(120)
 both_widths = pytest.mark.parametrize("width", [DESKTOP, PHONE])
-
-ANSWER = """Inline \\(e^{i\\pi}+1=0\\) and $a^2+b^2=c^2$; it costs $5, not $10.
-
-\\[
-\\int_0^1 x\\,dx = \\frac{1}{2}
-\\]
-
-| Planet | Note |
-|---|---|
-| Mars | red, "dusty" |
-
-```python
-def double(number: int) -> int:
-    return number * 2
-```
-
-```mermaid
-flowchart LR
-  A[Browser] --> B[Gateway]
-```
-
-```mermaid
-flowchart nonsense ->
-```
-
-A claim[^1], and ![a cat](https://pictures.example/cat.png) from elsewhere.
-
-[^1]: Its source.
-"""
-
-
-async def seeded(served: ServeProcess, *texts: str) -> str:
-    """The path of a conversation that another program has written, question and answer in turns."""
-    items = [
-        {"type": "message", "role": "user" if place % 2 == 0 else "assistant", "content": text}
-        for place, text in enumerate(texts)
-    ]
-    headers = {"authorization": f"Bearer {served.key}"}
-    async with httpx.AsyncClient(base_url=served.url, headers=headers) as client:
-        made = await client.post("/v1/conversations", json={"title": "Seeded", "items": items})
-        assert made.is_success, made.text
-    return f"/c/{made.json()['id']}"
-
-
-async def violations(page: Page) -> list[str]:
-    if not AXE.exists():
-        pytest.skip("axe-core is not installed: run npm ci in web/")
-    await page.evaluate(AXE.read_text())
-    found: Awaitable[list[str]] = page.evaluate(
-        "async () => (await axe.run({exclude: ['.drawing-frame']})).violations"
-        ".map((v) => `${v.id}: ${v.nodes.map((n) => n.target)}`)"
-    )
-    return await found
 
 
 @both_widths

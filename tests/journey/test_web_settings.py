@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from page_fixture import DESKTOP, PHONE, OpenPage
+from page_fixture import DESKTOP, PHONE, OpenPage, composer
 from web_seed import call, violations
 
 SECTIONS = ["appearance", "personal", "notifications", "data", "shares", "keys", "sessions", "usage"]
@@ -34,6 +34,29 @@ async def test_instructions_are_kept_on_the_server(open_page: OpenPage) -> None:
         await expect(page.get_by_text("Saved", exact=True)).to_be_visible()
         assert (await call(page, "GET", "/v1/me/settings"))["instructions"] == "Be brief."
         await call(page, "PATCH", "/v1/me/settings", {"instructions": ""})
+
+
+async def test_a_theme_chosen_in_the_bar_is_kept_on_the_server(open_page: OpenPage) -> None:
+    async with open_page() as page:
+        await page.get_by_role("button", name="Theme: as the system").click()
+        await expect(page.get_by_role("button", name="Theme: light")).to_be_visible()
+        await expect(page.locator("html")).to_have_attribute("data-theme", "light")
+        await page.wait_for_function(
+            "async () => (await (await fetch('/v1/me/settings')).json()).theme === 'light'"
+        )
+        await page.reload()
+        await expect(page.get_by_role("button", name="Theme: light")).to_be_visible()
+        await call(page, "PATCH", "/v1/me/settings", {"theme": "system"})
+
+
+async def test_enter_begins_a_line_where_a_person_wants_it(open_page: OpenPage) -> None:
+    async with open_page("/settings/personal") as page:
+        await page.get_by_role("radio", name="Ctrl-Enter sends").check()
+        await page.get_by_role("link", name="New chat").click()
+        await composer(page).fill("one")
+        await composer(page).press("Enter")
+        await expect(composer(page)).to_have_value("one\n")
+        await call(page, "PATCH", "/v1/me/settings", {"send_with": "enter"})
 
 
 async def test_a_key_is_shown_once_and_revoked(open_page: OpenPage) -> None:

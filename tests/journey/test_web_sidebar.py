@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from page_fixture import DESKTOP, PHONE, OpenPage, messages
-from web_seed import conversation, violations
+from web_seed import call, conversation, imported, violations
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -38,9 +38,51 @@ async def test_a_search_finds_words_in_messages_and_opens_there(open_page: OpenP
         await expect(messages(page)).to_be_visible()
 
 
+async def test_a_search_hit_far_up_in_a_long_conversation_is_reached_each_time_it_is_chosen(
+    open_page: OpenPage,
+) -> None:
+    texts = [f"Message {place}.\n\nA line.\n\nAnother." for place in range(150)]
+    texts[3] = "The glockenspiel was there from early on."
+    async with open_page() as page:
+        await imported(page, "Long", *texts)
+        await page.get_by_role("searchbox", name="Search conversations").fill("glockenspiel")
+        hit = page.get_by_role("list", name="Search results").get_by_role("link")
+        await hit.click()
+        found = messages(page).get_by_text("The glockenspiel was there")
+        await expect(found).to_be_in_viewport()
+        await expect(page.locator(".pointed-at")).to_contain_text("glockenspiel")
+        await page.get_by_role("button", name="Jump to the latest").click()
+        await expect(found).not_to_be_in_viewport()
+        await hit.click()
+        await expect(found).to_be_in_viewport()
+
+
+async def test_a_pin_stands_above_however_old_it_is_and_what_is_in_no_list_has_its_title(
+    open_page: OpenPage,
+) -> None:
+    async with open_page() as page:
+        old = await conversation(page, "Older than all", "How old?", "Very.")
+        filed = await conversation(page, "Filed away", "Where?", "Away.")
+        newer = await page.evaluate(
+            """() => Promise.all(Array.from({ length: 45 }, async (_, count) => {
+                const headers = { "content-type": "application/json" };
+                const body = JSON.stringify({ title: `Newer ${count}` });
+                const made = await fetch("/v1/conversations", { method: "POST", headers, body });
+                return (await made.json()).id;
+            }))"""
+        )
+        await call(page, "POST", "/v1/conversations/bulk", {"action": "pin", "ids": [old]})
+        await call(page, "POST", "/v1/conversations/bulk", {"action": "archive", "ids": [filed]})
+        await page.goto(f"/c/{filed}")
+        await expect(page.get_by_role("banner").get_by_text("Filed away")).to_be_visible()
+        pins = page.get_by_role("region", name="Pinned").get_by_role("link")
+        await expect(pins.filter(has_text="Older than all")).to_be_visible()
+        await call(page, "POST", "/v1/conversations/bulk", {"action": "delete", "ids": [old, filed, *newer]})
+
+
 async def test_a_conversation_is_pinned_archived_deleted_and_brought_back(open_page: OpenPage) -> None:
     async with open_page() as page:
-        await conversation(page, "Sailing to Crete", "How?", "By boat.")
+        made = await conversation(page, "Sailing to Crete", "How?", "By boat.")
         row = page.get_by_role("link", name="Sailing to Crete")
         await _choose(page, "Sailing to Crete", "Pin")
         await expect(page.get_by_role("region", name="Pinned").get_by_role("link")).to_contain_text(
@@ -53,8 +95,11 @@ async def test_a_conversation_is_pinned_archived_deleted_and_brought_back(open_p
         await _choose(page, "Sailing to Crete", "Take out of the archive")
         await page.get_by_role("button", name="Back").click()
         await expect(row).to_be_visible()
+        draft = f"triplane.draft.{made}"
+        await page.evaluate("(key) => localStorage.setItem(key, 'Not sent yet')", draft)
         await _choose(page, "Sailing to Crete", "Delete")
         await expect(row).to_have_count(0)
+        await page.wait_for_function("(key) => localStorage.getItem(key) === null", arg=draft)
         await page.get_by_role("status").get_by_role("button", name="Undo").click()
         await expect(row).to_be_visible()
         await page.reload()
