@@ -45,6 +45,11 @@ async def test_a_slash_shows_commands_and_a_path_is_text(open_page: OpenPage) ->
     async with open_page() as page:
         await composer(page).fill("/")
         await expect(page.get_by_role("listbox", name="Commands")).to_be_visible()
+        await composer(page).press("ArrowDown")
+        chosen = page.get_by_role("option", selected=True)
+        await expect(composer(page)).to_have_attribute(
+            "aria-activedescendant", str(await chosen.get_attribute("id"))
+        )
         assert await violations(page) == []
         await composer(page).fill("/etc/hosts")
         await expect(page.get_by_role("listbox", name="Commands")).to_have_count(0)

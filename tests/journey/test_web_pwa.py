@@ -1,7 +1,9 @@
 """The page as something one installs, and opens without a network."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, Route, StorageState, expect
@@ -28,16 +30,26 @@ async def test_the_page_can_be_installed(open_page: OpenPage) -> None:
             assert (await page.request.get(icon["src"])).headers["content-type"] == "image/png"
 
 
+BreakPage = Callable[..., Awaitable[Page]]
+
+
 @pytest.fixture
-async def broken_page(browser: Browser, session: StorageState, served: Served) -> AsyncIterator[Page]:
-    """A page that may complain, since the test takes something away from it."""
-    context = await browser.new_context(storage_state=session, base_url=served.url, locale="de-DE")
-    yield await context.new_page()
-    await context.close()
+async def break_page(browser: Browser, session: StorageState, served: Served) -> AsyncIterator[BreakPage]:
+    """Opens a page that may complain, since the test takes something away from it."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(**options: Any) -> Page:
+            context = await browser.new_context(
+                storage_state=session, base_url=served.url, locale="de-DE", **options
+            )
+            stack.push_async_callback(context.close)
+            return await context.new_page()
+
+        yield opened
 
 
-async def test_the_shell_opens_offline_and_no_answer_of_the_api_is_kept(broken_page: Page) -> None:
-    page = broken_page
+async def test_the_shell_opens_offline_and_no_answer_of_the_api_is_kept(break_page: BreakPage) -> None:
+    page = await break_page()
     is_loaded = asyncio.Event()
 
     async def after_load(route: Route) -> None:
@@ -63,8 +75,8 @@ async def test_the_shell_opens_offline_and_no_answer_of_the_api_is_kept(broken_p
     await expect(page.get_by_role("heading", name="Was beschäftigt dich?")).to_be_visible()
 
 
-async def test_a_part_that_cannot_be_fetched_is_told_of_and_the_rest_stays(broken_page: Page) -> None:
-    page = broken_page
+async def test_a_part_that_cannot_be_fetched_is_told_of_and_the_rest_stays(break_page: BreakPage) -> None:
+    page = await break_page(service_workers="block")
     await page.route("**/assets/SettingsPage-*.js", lambda route: route.abort())
     await page.goto("/settings/appearance")
     await expect(page.get_by_text("Dieser Teil der Seite konnte nicht geladen werden.")).to_be_visible()

@@ -133,6 +133,9 @@ async def test_several_are_selected_and_deleted_at_once(open_page: OpenPage) -> 
         assert await violations(page) == []
         await bar.get_by_role("button", name="Delete").click()
         await expect(page.get_by_role("link", name=re.compile("Pebble"))).to_have_count(0)
+        await page.route("**/v1/conversations/bulk", lambda route: route.fulfill(body="no JSON"))
+        await page.get_by_role("status").get_by_role("button", name="Undo").click()
+        await expect(page.get_by_text("That didn’t work")).to_be_visible()
 
 
 async def test_a_conversation_is_exported_as_markdown(open_page: OpenPage) -> None:

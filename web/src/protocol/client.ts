@@ -31,6 +31,7 @@ export async function problemOf(response: Response): Promise<Problem> {
   return new Problem(response.status, error.code ?? "unknown", message, Number.isFinite(retryAfter) ? retryAfter : null);
 }
 
+/** A body is sent as JSON; a file as the type that it has. */
 async function send(
   method: string,
   path: string,
@@ -40,8 +41,9 @@ async function send(
 ): Promise<Response> {
   const init: RequestInit = { method, credentials: "same-origin", headers: { accept: "application/json", ...headers } };
   if (body !== undefined) {
-    init.headers = { ...init.headers, "content-type": "application/json" };
-    init.body = JSON.stringify(body);
+    const type = body instanceof Blob ? body.type : "application/json";
+    init.headers = { ...init.headers, "content-type": type };
+    init.body = body instanceof Blob ? body : JSON.stringify(body);
   }
   if (signal) init.signal = signal;
   try {

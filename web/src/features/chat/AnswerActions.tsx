@@ -2,9 +2,9 @@ import { type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { IconButton } from "../../ui/Button";
 import { CopyButton } from "../../ui/CopyButton";
+import { Popover } from "../../ui/Popover";
 import { ModelList } from "./ModelList";
 import { useModels } from "./models";
-import { Popover } from "./Popover";
 import { TurnDetails } from "./TurnDetails";
 
 interface AnswerActionsProps {

@@ -89,6 +89,7 @@ export function Composer({ ref, conversationId, isAnswering, isStopping, isBlock
         enterKeyHint={enterKeyHint}
         onChange={(event) => change(event.target.value)}
         onKeyDown={onKeyDown}
+        {...slash.box}
         className="block w-full resize-none bg-transparent px-5 pt-4 pb-1 leading-relaxed outline-none placeholder:text-faint"
       />
       <div className="flex items-center justify-between gap-2 p-2.5 ps-3">

@@ -1,8 +1,8 @@
 import { useTranslation } from "react-i18next";
 import { Icon } from "../../ui/Icon";
+import { Popover } from "../../ui/Popover";
 import { ModelList } from "./ModelList";
 import type { ModelChoice } from "./models";
-import { Popover } from "./Popover";
 
 /** The model that answers, and the way to another. */
 export function ModelPicker({ models, chosen, choose }: ModelChoice) {

@@ -2,8 +2,8 @@ import { useId, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { ConversationSettings } from "../../protocol/chat";
 import { Button, IconButton } from "../../ui/Button";
+import { Popover } from "../../ui/Popover";
 import type { ConversationSettingsHeld } from "./conversationSettings";
-import { Popover } from "./Popover";
 
 const RANGES = {
   temperature: { min: 0, max: 2, step: 0.1, usual: 0.7 },

@@ -2,8 +2,8 @@ import { useQuery } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { getTurnDetails, type TurnDetails as Details } from "../../protocol/chat";
 import { IconButton } from "../../ui/Button";
+import { Popover } from "../../ui/Popover";
 import { amount, number, seconds } from "./figures";
-import { Popover } from "./Popover";
 
 /** What an answer took: its model, tokens, cost and time. */
 export function TurnDetails({ turnId }: { turnId: string }) {

@@ -1,6 +1,7 @@
 import { beforeEach, expect, test } from "vitest";
-import { forget } from "../../app/storage";
-import { dropFromDraft, DRAFTS, joined, readDraft, returnToDraft, writeDraft } from "./drafts";
+import { dropFromDraft, joined, readDraft, returnToDraft, writeDraft } from "./drafts";
+import { enqueue } from "./queue";
+import { forgetUnsent } from "./unsent";
 
 const stored = new Map<string, string>();
 
@@ -33,9 +34,15 @@ test("a refused message is kept beside what was typed since, once, and leaves on
   expect(readDraft("conv_1")).toBe("typed");
 });
 
-test("all drafts are forgotten at once, and nothing else", () => {
+test("what is unsent is forgotten with its conversation, or all of it, and nothing else", () => {
   stored.set("triplane.theme", "dark");
-  for (const id of ["conv_1", "conv_2", null]) writeDraft(id, "secret");
-  forget(DRAFTS);
+  for (const id of ["conv_1", "conv_2"]) {
+    writeDraft(id, "secret");
+    enqueue(id, "secret");
+  }
+  writeDraft(null, "secret");
+  forgetUnsent("conv_1");
+  expect([...stored.keys()].sort()).toEqual(["triplane.draft.conv_2", "triplane.draft.new", "triplane.queue.conv_2", "triplane.theme"]);
+  forgetUnsent();
   expect([...stored]).toEqual([["triplane.theme", "dark"]]);
 });

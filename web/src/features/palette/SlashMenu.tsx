@@ -1,15 +1,20 @@
-import { type KeyboardEvent, useState } from "react";
+import { type AriaAttributes, type KeyboardEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { runCommand } from "../../app/commands";
 import { matchSlash, type SlashCommand } from "./slash";
 
 export interface Slash {
+  /** What the message box says of the menu to whoever doesn't see it; nothing while there is none. */
+  box: Pick<AriaAttributes, "aria-controls" | "aria-activedescendant" | "aria-autocomplete">;
   matches: readonly SlashCommand[];
   at: number;
   run: (command: SlashCommand) => void;
   /** Whether the press was for the menu. */
   onKey: (event: KeyboardEvent) => boolean;
 }
+
+const LIST = "slash-commands";
+const idOf = (index: number): string => `${LIST}-${index}`;
 
 /** The state of the menu above the message box; `clear` empties the box. */
 export function useSlash(text: string, clear: () => void): Slash {
@@ -36,17 +41,19 @@ export function useSlash(text: string, clear: () => void): Slash {
     return true;
   }
 
-  return { matches, at, run, onKey };
+  const box = matches.length === 0 ? {} : { "aria-controls": LIST, "aria-activedescendant": idOf(at), "aria-autocomplete": "list" as const };
+  return { box, matches, at, run, onKey };
 }
 
 export function SlashMenu({ slash: { matches, at, run } }: { slash: Slash }) {
   const { t } = useTranslation("palette");
   if (matches.length === 0) return null;
   return (
-    <ul role="listbox" aria-label={t("slash")} className="absolute inset-x-0 bottom-full z-20 mb-2 max-h-72 overflow-y-auto rounded-2xl border border-line bg-raised p-1.5 shadow-float">
+    <ul id={LIST} role="listbox" aria-label={t("slash")} className="absolute inset-x-0 bottom-full z-20 mb-2 max-h-72 overflow-y-auto rounded-2xl border border-line bg-raised p-1.5 shadow-float">
       {matches.map((match, index) => (
         <li
           key={match.name}
+          id={idOf(index)}
           role="option"
           aria-selected={index === at}
           onPointerDown={(event) => (event.preventDefault(), run(match))}

@@ -1,6 +1,7 @@
 import { QueryClient } from "@tanstack/react-query";
 import { expect, test, vi } from "vitest";
 import type { Settings } from "../../protocol/account";
+import { findModel } from "../chat/models";
 import { ME } from "../session/session";
 import { settingsChange, settingsOf } from "./settings";
 
@@ -33,4 +34,13 @@ test("of two quick changes the last one stays, whichever answer comes first, and
   answers[1]!();
   await second;
   expect(settingsOf(client)).toEqual({ ...before, theme: "light", default_model: "m" });
+});
+
+test("a model for new chats is asked at once", async () => {
+  const { client, change } = aPage();
+  client.setQueryData(["models"], { object: "list", data: ["first", "wanted"].map((id) => ({ id, object: "model", owned_by: "x" })) });
+  vi.stubGlobal("fetch", async () => new Response(JSON.stringify({ ...before, default_model: "wanted" })));
+  expect(await findModel(client, "conv_new")).toBe("first");
+  await change({ default_model: "wanted" });
+  expect(await findModel(client, "conv_new")).toBe("wanted");
 });

@@ -1,6 +1,7 @@
 /** The languages that are coloured; each is fetched when the first code in it is seen. */
 
 import type { LanguageFn } from "highlight.js";
+import { canonical } from "./languages";
 
 interface Grammar {
   name: string;
@@ -63,79 +64,7 @@ const GRAMMARS: Record<string, Grammar["load"]> = {
   yaml: () => import("highlight.js/lib/languages/yaml"),
 };
 
-const ALIASES: Record<string, string> = {
-  sh: "bash",
-  zsh: "bash",
-  "shell-script": "bash",
-  h: "c",
-  "c++": "cpp",
-  cc: "cpp",
-  hpp: "cpp",
-  cxx: "cpp",
-  cs: "csharp",
-  "c#": "csharp",
-  patch: "diff",
-  docker: "dockerfile",
-  ex: "elixir",
-  exs: "elixir",
-  erl: "erlang",
-  fs: "fsharp",
-  "f#": "fsharp",
-  golang: "go",
-  gql: "graphql",
-  hs: "haskell",
-  toml: "ini",
-  conf: "ini",
-  js: "javascript",
-  jsx: "javascript",
-  mjs: "javascript",
-  cjs: "javascript",
-  node: "javascript",
-  jsonc: "json",
-  json5: "json",
-  jl: "julia",
-  kt: "kotlin",
-  kts: "kotlin",
-  tex: "latex",
-  make: "makefile",
-  mk: "makefile",
-  md: "markdown",
-  objc: "objectivec",
-  "objective-c": "objectivec",
-  pl: "perl",
-  text: "plaintext",
-  txt: "plaintext",
-  ps1: "powershell",
-  pwsh: "powershell",
-  proto: "protobuf",
-  py: "python",
-  python3: "python",
-  pycon: "python-repl",
-  rb: "ruby",
-  rs: "rust",
-  lisp: "scheme",
-  clojure: "scheme",
-  sass: "scss",
-  console: "shell",
-  shellsession: "shell",
-  terminal: "shell",
-  postgresql: "sql",
-  mysql: "sql",
-  sqlite: "sql",
-  ts: "typescript",
-  tsx: "typescript",
-  viml: "vim",
-  wat: "wasm",
-  asm: "x86asm",
-  html: "xml",
-  svg: "xml",
-  xhtml: "xml",
-  vue: "xml",
-  yml: "yaml",
-};
-
 export function grammarOf(language: string): Grammar | null {
-  const written = language.toLowerCase();
-  const name = Object.hasOwn(ALIASES, written) ? ALIASES[written]! : written;
+  const name = canonical(language);
   return Object.hasOwn(GRAMMARS, name) ? { name, load: GRAMMARS[name]! } : null;
 }

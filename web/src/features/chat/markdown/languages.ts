@@ -1,30 +1,98 @@
-/** What a language is called, where that isn't what stands behind the fence. */
+/** What stands behind a fence: which language that is, and what it is called. */
 
+/** Other ways to write a language, and others that are coloured like it. */
+const ALIASES: Record<string, string> = {
+  sh: "bash",
+  zsh: "bash",
+  "shell-script": "bash",
+  h: "c",
+  "c++": "cpp",
+  cc: "cpp",
+  hpp: "cpp",
+  cxx: "cpp",
+  cs: "csharp",
+  "c#": "csharp",
+  patch: "diff",
+  docker: "dockerfile",
+  ex: "elixir",
+  exs: "elixir",
+  erl: "erlang",
+  fs: "fsharp",
+  "f#": "fsharp",
+  golang: "go",
+  gql: "graphql",
+  hs: "haskell",
+  toml: "ini",
+  conf: "ini",
+  js: "javascript",
+  jsx: "javascript",
+  mjs: "javascript",
+  cjs: "javascript",
+  node: "javascript",
+  jsonc: "json",
+  json5: "json",
+  jl: "julia",
+  kt: "kotlin",
+  kts: "kotlin",
+  tex: "latex",
+  make: "makefile",
+  mk: "makefile",
+  md: "markdown",
+  objc: "objectivec",
+  "objective-c": "objectivec",
+  pl: "perl",
+  text: "plaintext",
+  txt: "plaintext",
+  ps1: "powershell",
+  pwsh: "powershell",
+  proto: "protobuf",
+  py: "python",
+  python3: "python",
+  pycon: "python-repl",
+  rb: "ruby",
+  rs: "rust",
+  lisp: "scheme",
+  clojure: "scheme",
+  sass: "scss",
+  console: "shell",
+  shellsession: "shell",
+  terminal: "shell",
+  postgresql: "sql",
+  mysql: "sql",
+  sqlite: "sql",
+  ts: "typescript",
+  tsx: "typescript",
+  viml: "vim",
+  wat: "wasm",
+  asm: "x86asm",
+  html: "xml",
+  svg: "xml",
+  xhtml: "xml",
+  vue: "xml",
+  yml: "yaml",
+};
+
+/** What a language is called, where that isn't how it is written; one that is coloured like another has a name of its own. */
 const NAMES: Record<string, string> = {
   bash: "Bash",
   c: "C",
   cpp: "C++",
-  "c++": "C++",
-  cs: "C#",
   csharp: "C#",
   css: "CSS",
   go: "Go",
   html: "HTML",
   java: "Java",
   javascript: "JavaScript",
-  js: "JavaScript",
   json: "JSON",
+  json5: "JSON5",
+  jsonc: "JSONC",
   jsx: "JSX",
   kotlin: "Kotlin",
   latex: "LaTeX",
   markdown: "Markdown",
-  md: "Markdown",
   mermaid: "Mermaid",
   php: "PHP",
-  py: "Python",
   python: "Python",
-  rb: "Ruby",
-  rs: "Rust",
   ruby: "Ruby",
   rust: "Rust",
   sh: "Shell",
@@ -33,17 +101,26 @@ const NAMES: Record<string, string> = {
   svg: "SVG",
   swift: "Swift",
   toml: "TOML",
-  ts: "TypeScript",
   tsx: "TSX",
   typescript: "TypeScript",
+  vue: "Vue",
+  xhtml: "XHTML",
   xml: "XML",
   yaml: "YAML",
-  yml: "YAML",
+  zsh: "Zsh",
 };
+
+const entry = (table: Record<string, string>, key: string): string | undefined => (Object.hasOwn(table, key) ? table[key] : undefined);
+
+/** A language under the one name that it has here. */
+export function canonical(language: string): string {
+  const written = language.toLowerCase();
+  return entry(ALIASES, written) ?? written;
+}
 
 /** Null where none is named. */
 export function languageName(language: string): string | null {
-  if (language === "" || language === "text" || language === "plaintext") return null;
-  const written = language.toLowerCase();
-  return Object.hasOwn(NAMES, written) ? NAMES[written]! : language;
+  const name = canonical(language);
+  if (name === "" || name === "plaintext") return null;
+  return entry(NAMES, language.toLowerCase()) ?? entry(NAMES, name) ?? language;
 }

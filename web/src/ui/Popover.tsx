@@ -1,9 +1,12 @@
 import { type KeyboardEvent, type ReactNode, type Ref, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { createPortal } from "react-dom";
+import { isRightToLeft } from "../app/i18n";
 
 interface PopoverProps {
   /** Names the panel. */
   label: string;
+  /** A menu has nothing but its items, and Tab leaves it. */
+  role?: "dialog" | "menu";
   button: (opener: OpenerProps) => ReactNode;
   className?: string;
   children: (close: () => void) => ReactNode;
@@ -12,12 +15,12 @@ interface PopoverProps {
 export interface OpenerProps {
   ref: Ref<HTMLButtonElement>;
   onClick: () => void;
-  "aria-haspopup": "dialog";
+  "aria-haspopup": "dialog" | "menu";
   "aria-expanded": boolean;
 }
 
-/** A panel beside the button that opens it: Esc and a click outside close it, and give the focus back. */
-export function Popover({ label, button, className = "", children }: PopoverProps) {
+/** A panel beside the button that opens it: arrow keys go through its items; Esc and a click outside close it, and give the focus back. */
+export function Popover({ label, role = "dialog", button, className = "", children }: PopoverProps) {
   const opener = useRef<HTMLButtonElement>(null);
   const [anchor, setAnchor] = useState<DOMRect | null>(null);
   const close = () => {
@@ -27,10 +30,10 @@ export function Popover({ label, button, className = "", children }: PopoverProp
   const onClick = () => setAnchor(anchor ? null : (opener.current?.getBoundingClientRect() ?? null));
   return (
     <>
-      {button({ ref: opener, onClick, "aria-haspopup": "dialog", "aria-expanded": anchor !== null })}
+      {button({ ref: opener, onClick, "aria-haspopup": role, "aria-expanded": anchor !== null })}
       {anchor &&
         createPortal(
-          <Panel label={label} anchor={anchor} opener={opener.current} className={className} onClose={close}>
+          <Panel label={label} role={role} anchor={anchor} opener={opener.current} className={className} onClose={close}>
             {children(close)}
           </Panel>,
           document.body,
@@ -41,6 +44,7 @@ export function Popover({ label, button, className = "", children }: PopoverProp
 
 interface PanelProps {
   label: string;
+  role: "dialog" | "menu";
   anchor: DOMRect;
   opener: HTMLElement | null;
   className: string;
@@ -50,7 +54,7 @@ interface PanelProps {
 
 const MARGIN = 8;
 
-function Panel({ label, anchor, opener, className, onClose, children }: PanelProps) {
+function Panel({ label, role, anchor, opener, className, onClose, children }: PanelProps) {
   const panel = useRef<HTMLDivElement>(null);
   const [place, setPlace] = useState({ left: MARGIN, top: 0 });
 
@@ -59,8 +63,7 @@ function Panel({ label, anchor, opener, className, onClose, children }: PanelPro
     if (!element) return;
     const settle = () => {
       const { offsetWidth: width, offsetHeight: height } = element;
-      const isRtl = document.documentElement.dir === "rtl";
-      const left = isRtl ? anchor.right - width : anchor.left;
+      const left = isRightToLeft() ? anchor.right - width : anchor.left;
       const hasRoomBelow = anchor.bottom + 6 + height <= innerHeight - MARGIN;
       setPlace({
         left: Math.max(MARGIN, Math.min(left, innerWidth - width - MARGIN)),
@@ -83,12 +86,12 @@ function Panel({ label, anchor, opener, className, onClose, children }: PanelPro
   });
 
   function onKeyDown(event: KeyboardEvent) {
-    if (event.key === "Escape") {
+    if (event.key === "Escape" || (event.key === "Tab" && role === "menu")) {
       event.preventDefault();
       event.stopPropagation();
       onClose();
     } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-      const rows = [...(panel.current?.querySelectorAll<HTMLElement>("[role=menuitemradio]") ?? [])];
+      const rows = [...(panel.current?.querySelectorAll<HTMLElement>("[role^=menuitem]") ?? [])];
       if (rows.length === 0) return;
       event.preventDefault();
       const at = rows.indexOf(document.activeElement as HTMLElement);
@@ -99,7 +102,7 @@ function Panel({ label, anchor, opener, className, onClose, children }: PanelPro
   return (
     <div
       ref={panel}
-      role="dialog"
+      role={role}
       aria-label={label}
       tabIndex={-1}
       onKeyDown={onKeyDown}
