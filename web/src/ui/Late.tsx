@@ -32,20 +32,26 @@ class Boundary extends Component<{ instead: ReactNode; children: ReactNode }, { 
   }
 }
 
-function Missing() {
+function Missing({ onClose }: { onClose?: () => void }) {
   const { t } = useTranslation();
+  const actions = (
+    <>
+      {onClose && <Button onClick={onClose}>{t("close")}</Button>}
+      <Button onClick={() => location.reload()}>{t("reload")}</Button>
+    </>
+  );
   return (
     <div className="m-4">
-      <Notice actions={<Button onClick={() => location.reload()}>{t("reload")}</Button>}>{t("partMissing")}</Notice>
+      <Notice actions={actions}>{t("partMissing")}</Notice>
     </div>
   );
 }
 
 /** For a part that opens above the page. */
-export function MissingAbove() {
+export function MissingAbove({ onClose }: { onClose: () => void }) {
   return (
     <div className="fixed inset-x-0 top-12 z-50 mx-auto max-w-lg text-ink">
-      <Missing />
+      <Missing onClose={onClose} />
     </div>
   );
 }

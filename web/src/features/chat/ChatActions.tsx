@@ -49,7 +49,7 @@ export function ChatActions({ conversationId, isTemporary, onTemporary }: ChatAc
     <>
       <IconButton icon="share" label={t("share.button")} onClick={() => setIsSharing(true)} />
       {isSharing && (
-        <Late instead={<MissingAbove />}>
+        <Late instead={<MissingAbove onClose={() => setIsSharing(false)} />}>
           <ShareDialog conversationId={conversationId} onClose={() => setIsSharing(false)} />
         </Late>
       )}

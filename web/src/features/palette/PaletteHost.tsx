@@ -18,7 +18,7 @@ export function PaletteHost({ conversationId }: { conversationId: string | null 
   useShortcuts();
   const close = () => setShown(null);
   return (
-    <Late key={shown} instead={<MissingAbove />}>
+    <Late key={shown} instead={<MissingAbove onClose={close} />}>
       {shown === "palette" && <Palette onClose={close} />}
       {shown === "help" && <HelpSheet onClose={close} />}
     </Late>
