@@ -61,7 +61,7 @@ async def test_the_shell_opens_offline_and_no_answer_of_the_api_is_kept(break_pa
     await page.goto("/")
     is_loaded.set()
     await page.unroute_all(behavior="wait")
-    await page.wait_for_function("navigator.serviceWorker.controller !== null")
+    await page.wait_for_function("() => navigator.serviceWorker.controller !== null")
     await page.reload()
     await page.wait_for_function(f"async () => (await ({CACHED})()).some((path) => path.endsWith('.js'))")
     cached = await page.evaluate(CACHED)
