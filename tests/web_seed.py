@@ -64,7 +64,7 @@ async def conversation(page: Page, title: str, question: str, answer: str, **mor
 async def imported(page: Page, title: str, *texts: str) -> None:
     """A conversation of any length, question and answer in turns."""
     at = "2026-01-01T00:00:00Z"
-    messages = [
+    messages: list[dict[str, Any]] = [
         {
             "id": f"{place}",
             "parent_id": f"{place - 1}" if place else None,
@@ -74,9 +74,18 @@ async def imported(page: Page, title: str, *texts: str) -> None:
         }
         for place, text in enumerate(texts)
     ]
-    made = {"id": title, "title": title, "created_at": at, "updated_at": at, "messages": messages}
-    made["active_leaf"] = messages[-1]["id"]
-    body = {"object": "triplane.export", "version": 1, "conversations": [made]}
+    told = {
+        "id": title,
+        "title": title,
+        "created_at": at,
+        "updated_at": at,
+        "active_leaf": messages[-1]["id"],
+    }
+    body = {
+        "object": "triplane.export",
+        "version": 1,
+        "conversations": [{**told, "messages": messages}],
+    }
     report = await call(page, "POST", "/v1/import", body)
     assert report["conversations"] == 1, report
 
