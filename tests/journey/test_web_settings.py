@@ -1,5 +1,7 @@
 """The settings, each section at both widths."""
 
+import json
+
 import pytest
 from playwright.async_api import expect
 
@@ -57,6 +59,19 @@ async def test_enter_begins_a_line_where_a_person_wants_it(open_page: OpenPage) 
         await composer(page).press("Enter")
         await expect(composer(page)).to_have_value("one\n")
         await call(page, "PATCH", "/v1/me/settings", {"send_with": "enter"})
+
+
+async def test_a_file_is_imported_and_the_same_again_changes_nothing(open_page: OpenPage) -> None:
+    message = {"id": "1", "role": "user", "content": "Ahoy", "created_at": "2026-01-01T00:00:00Z"}
+    told = {"id": "old", "title": "Imported", "created_at": "2026-01-01T00:00:00Z", "active_leaf": "1"}
+    ours = {**told, "updated_at": "2026-01-01T00:00:00Z", "messages": [message]}
+    body = json.dumps({"object": "triplane.export", "version": 1, "conversations": [ours]}).encode()
+    async with open_page("/settings/data") as page:
+        for said in ("1 conversation, 1 message", "1 was here already"):
+            await page.get_by_label("Import conversations").set_input_files(
+                {"name": "export.json", "mimeType": "text/plain", "buffer": body}
+            )
+            await expect(page.get_by_text(said)).to_be_visible()
 
 
 async def test_a_key_is_shown_once_and_revoked(open_page: OpenPage) -> None:
