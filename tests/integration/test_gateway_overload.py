@@ -1,4 +1,4 @@
-"""Much more than the engines can serve: the short version of `bench/overload.py`. Ratios; the seconds are there."""
+"""Much more than the engines can serve: `bench/overload.py`, short. Ratios and counts, no seconds."""
 
 import pytest
 from bench.overload import Overload, measure
