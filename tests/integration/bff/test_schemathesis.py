@@ -21,6 +21,8 @@ from schemathesis.specs.openapi.checks import (
 from served_app import Served
 
 EXAMPLES = 15
+FRAMING = {"transfer-encoding", "content-length"}
+"""They say where a request ends: the server's parser refuses wrong ones, in text, before the API sees them."""
 SHARES = 2
 """Processes that attack at once: making up a request takes far longer than answering it."""
 ENDLESS = {"/v1/events"}
@@ -41,7 +43,8 @@ def attack(operation: Any, key: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=cases)
     def holds(case: schemathesis.Case[Any]) -> None:
-        case.call_and_validate(headers={"authorization": f"Bearer {key}"}, timeout=10, checks=CHECKS)
+        checks = CHECKS if FRAMING.isdisjoint(map(str.lower, case.headers)) else [not_a_server_error]
+        case.call_and_validate(headers={"authorization": f"Bearer {key}"}, timeout=10, checks=checks)
 
     holds()
 
