@@ -22,7 +22,7 @@ from served_app import Served
 
 EXAMPLES = 15
 FRAMING = {"transfer-encoding", "content-length"}
-"""They say where a request ends: the server's parser refuses wrong ones, in text, before the API sees them."""
+"""They say where a request ends: the server's parser refuses wrong ones, in text, below the API."""
 SHARES = 2
 """Processes that attack at once: making up a request takes far longer than answering it."""
 ENDLESS = {"/v1/events"}
@@ -34,6 +34,7 @@ CHECKS = [
     status_code_conformance,
     content_type_conformance,
 ]
+"""The first holds of whatever is sent."""
 
 
 def attack(operation: Any, key: str) -> None:
@@ -43,7 +44,7 @@ def attack(operation: Any, key: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=cases)
     def holds(case: schemathesis.Case[Any]) -> None:
-        checks = CHECKS if FRAMING.isdisjoint(map(str.lower, case.headers)) else [not_a_server_error]
+        checks = CHECKS if FRAMING.isdisjoint(map(str.lower, case.headers)) else CHECKS[:1]
         case.call_and_validate(headers={"authorization": f"Bearer {key}"}, timeout=10, checks=checks)
 
     holds()
