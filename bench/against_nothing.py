@@ -10,7 +10,7 @@ from time import perf_counter
 import aiohttp
 import asyncpg
 
-from bench.client import Timed, complete, create_conversation, new_session
+from bench.client import BenchFailed, Timed, complete, create_conversation, new_session
 from bench.stack import Stack
 from bench.zero_delay_engine import ZeroDelayEngine
 
@@ -18,6 +18,8 @@ CADENCE_S = 0.02
 _QUESTION = [{"role": "user", "content": "How are you?"}]
 
 _TURNS_PER_CONVERSATION = 8
+_CONNECTIONS = 10
+"""As many as the API's pool has."""
 
 Ask = Callable[[int], Awaitable[Timed]]
 NewAsker = Callable[[int], Awaitable[Ask]]
@@ -54,9 +56,14 @@ async def measure(stack: Stack, engine: ZeroDelayEngine, load: Load) -> dict[str
             return await complete(session, stack.planes, _QUESTION, max_tokens=words)
 
         bare = await _ttft_ms(_bare(session, stack), engine, load)
-        costs = {"stateless": await _cost(lambda _: _same(stateless), stack, engine, load, bare)}
-        costs["turn"] = await _cost(lambda asks: new_turns(session, stack, asks), stack, engine, load, bare)
-    return costs
+        askers: dict[str, NewAsker] = {
+            "stateless": lambda _: _same(stateless),
+            "turn": lambda asks: new_turns(session, stack, asks),
+        }
+        return {
+            name: await _cost(new_asker, stack, session, engine, load, bare)
+            for name, new_asker in askers.items()
+        }
 
 
 def _bare(session: aiohttp.ClientSession, stack: Stack) -> Ask:
@@ -86,12 +93,13 @@ async def new_turns(session: aiohttp.ClientSession, stack: Stack, asks: int) -> 
 async def _cost(
     new_asker: NewAsker,
     stack: Stack,
+    session: aiohttp.ClientSession,
     engine: ZeroDelayEngine,
     load: Load,
     bare_ttft_ms: list[float],
 ) -> Cost:
     own = await _ttft_ms(await new_asker(load.sequential + 20), engine, load)
-    per_request, round_trips = await _per_request(new_asker, stack, engine, load)
+    per_request, round_trips = await _per_request(new_asker, stack, session, engine, load)
     per_event, per_stream = await _per_event(new_asker, stack, engine, load)
     return Cost(
         cpu_us_per_request=per_request,
@@ -111,7 +119,7 @@ async def _ttft_ms(ask: Ask, engine: ZeroDelayEngine, load: Load) -> list[float]
 
 
 async def _per_request(
-    new_asker: NewAsker, stack: Stack, engine: ZeroDelayEngine, load: Load
+    new_asker: NewAsker, stack: Stack, session: aiohttp.ClientSession, engine: ZeroDelayEngine, load: Load
 ) -> tuple[float, float]:
     """CPU and database transactions of a request with a one-token answer, several at once."""
     engine.cadence_s = 0.0
@@ -123,14 +131,12 @@ async def _per_request(
             await ask(1)
 
     await asyncio.gather(*(one_after_another(ask, 10) for ask in askers))
-    idle_rate = await idle_transactions_per_s(stack)
-    before, cpu, started = await transactions(stack), stack.cpu_s(), perf_counter()
+    before, cpu, started = await transactions(stack, session), stack.cpu_s(), perf_counter()
     await asyncio.gather(*(one_after_another(ask, each) for ask in askers))
-    cpu = stack.cpu_s() - cpu
-    counted = await transactions(stack) - before
+    cpu, lasted = stack.cpu_s() - cpu, perf_counter() - started
+    counted = await transactions(stack, session) - before
     count = each * load.concurrency
-    others = idle_rate * (perf_counter() - started)
-    return cpu / count * 1e6, (counted - others) / count
+    return cpu / count * 1e6, (counted - await idle_transactions(stack, session, lasted)) / count
 
 
 async def _per_event(
@@ -156,20 +162,33 @@ async def _per_event(
     return per_event * 1e6, memory / load.streams / 1024
 
 
-async def idle_transactions_per_s(stack: Stack) -> float:
-    """What the job worker and the database do by themselves."""
-    before, started = await transactions(stack), perf_counter()
-    await asyncio.sleep(2)
-    return (await transactions(stack) - before) / (perf_counter() - started)
+async def idle_transactions(stack: Stack, session: aiohttp.ClientSession, for_s: float) -> int:
+    """What the job worker, the database and the counting itself do in so many seconds."""
+    before = await transactions(stack, session)
+    await asyncio.sleep(for_s)
+    return await transactions(stack, session) - before
 
 
-async def transactions(stack: Stack) -> int:
-    """The database's own count, once what every connection has done is in it."""
-    await asyncio.sleep(1.2)  # PostgreSQL's sessions report their counts once a second
-    return await reported_transactions(stack)
+async def transactions(stack: Stack, session: aiohttp.ClientSession) -> int:
+    """The database's own count, once what every connection of the API has done is in it.
+
+    A session of PostgreSQL reports with a statement that comes a second behind its last report, so each gets
+    one. These are counted too: take `idle_transactions` of as long away from what you measure.
+    """
+    await asyncio.sleep(1.2)
+    await asyncio.gather(*(_read_one_conversation(stack, session) for _ in range(_CONNECTIONS)))
+    return await _reported_transactions(stack)
 
 
-async def reported_transactions(stack: Stack) -> int:
+async def _read_one_conversation(stack: Stack, session: aiohttp.ClientSession) -> None:
+    headers = {"authorization": f"Bearer {stack.planes.key}"}
+    async with session.get(f"{stack.planes.url}/conversations?limit=1", headers=headers) as response:
+        if response.status != 200:
+            raise BenchFailed(f"no list of conversations: {response.status} {await response.text()}")
+        await response.read()
+
+
+async def _reported_transactions(stack: Stack) -> int:
     connection = await asyncpg.connect(stack.database_url)
     try:
         return int(await connection.fetchval("SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database"))

@@ -16,7 +16,7 @@ import aiohttp
 import asyncpg
 import redis.asyncio
 
-from bench.against_nothing import idle_transactions_per_s, transactions
+from bench.against_nothing import idle_transactions, transactions
 from bench.client import BenchFailed, complete, create_conversation, new_session
 from bench.stack import Stack
 
@@ -70,7 +70,7 @@ async def measure(stack: Stack) -> LongConversation:
         commands = await _redis_commands(client, turn, long)
         return LongConversation(
             compared=compared,
-            postgres_transactions=await _postgres_transactions(stack, turn, long),
+            postgres_transactions=await _postgres_transactions(stack, session, turn, long),
             redis_commands=commands,
         )
 
@@ -100,14 +100,16 @@ async def _read_page(session: aiohttp.ClientSession, stack: Stack, conversation_
         await response.read()
 
 
-async def _postgres_transactions(stack: Stack, turn: Work, conversation_id: str) -> float:
+async def _postgres_transactions(
+    stack: Stack, session: aiohttp.ClientSession, turn: Work, conversation_id: str
+) -> float:
     """Each statement is a transaction and a round trip: nothing here spans several."""
-    idle = await idle_transactions_per_s(stack)
-    before, started = await transactions(stack), perf_counter()
+    before, started = await transactions(stack, session), perf_counter()
     for _ in range(_COUNTED_TURNS):
         await turn(conversation_id)
-    counted = await transactions(stack) - before
-    return (counted - idle * (perf_counter() - started)) / _COUNTED_TURNS
+    lasted = perf_counter() - started
+    counted = await transactions(stack, session) - before
+    return (counted - await idle_transactions(stack, session, lasted)) / _COUNTED_TURNS
 
 
 async def _redis_commands(client: redis.asyncio.Redis, turn: Work, conversation_id: str) -> dict[str, float]:

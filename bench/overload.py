@@ -138,14 +138,15 @@ async def _after(delay_s: float, gateway: CompletesRequests, user: str) -> list[
 
 
 async def _recovery_s(gateway: CompletesRequests, idle_ttft_s: float) -> float:
-    """Until a request is served as on the idle gateway, from now."""
+    """Until a request is served as on the idle gateway, from now; raises TimeoutError after a minute."""
     now = asyncio.get_running_loop().time
     began = now()
-    while True:
-        asked = await ask(gateway, question(MODEL, user="probe", tokens=2))
-        if asked.ttft_s is not None and asked.ttft_s < 3 * idle_ttft_s + 0.05:
-            return asked.asked_at - began
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(60):
+        while True:
+            asked = await ask(gateway, question(MODEL, user="probe", tokens=2))
+            if asked.ttft_s is not None and asked.ttft_s < 3 * idle_ttft_s + 0.05:
+                return asked.asked_at - began
+            await asyncio.sleep(0.05)
 
 
 async def _crowd(gateway: CompletesRequests, per_s: float, for_s: float) -> list[list[Asked]]:

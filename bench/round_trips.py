@@ -12,14 +12,12 @@ from time import perf_counter
 import aiohttp
 import redis.asyncio
 
-from bench.against_nothing import CADENCE_S, new_turns, reported_transactions
+from bench.against_nothing import CADENCE_S, new_turns, transactions
 from bench.client import complete, new_session
 from bench.stack import Stack
 from bench.zero_delay_engine import ZeroDelayEngine
 
 _TURNS, _STREAMS, _EVENTS = 200, 32, 100
-_CONNECTIONS = 10
-"""As many as the API's pool has."""
 
 _QUESTION = [{"role": "user", "content": "How are you?"}]
 
@@ -92,25 +90,10 @@ class _Counter:
 
     async def _during(self, work: Callable[[], Awaitable[object]]) -> tuple[int, int]:
         """Transactions and reads, those of the questions included."""
-        before, reads = await self._transactions(), await self._reads()
+        before, reads = await transactions(self._stack, self._session), await self._reads()
         await work()
         reads = await self._reads() - reads
-        return await self._transactions() - before, reads
-
-    async def _transactions(self) -> int:
-        """A session of PostgreSQL reports with a statement that comes a second behind the last one."""
-        await asyncio.sleep(1.2)
-        url, headers = f"{self._stack.planes.url}/conversations?limit=1", self._headers
-        await asyncio.gather(*(self._ask(url, headers) for _ in range(_CONNECTIONS)))
-        return await reported_transactions(self._stack)
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self._stack.planes.key}"}
-
-    async def _ask(self, url: str, headers: dict[str, str]) -> None:
-        async with self._session.get(url, headers=headers) as response:
-            await response.read()
+        return await transactions(self._stack, self._session) - before, reads
 
     async def _reads(self) -> int:
         return int((await self._client.info("stats"))["total_reads_processed"])

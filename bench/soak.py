@@ -242,14 +242,14 @@ async def soak(
             await each.set_faults()
         usable = await _usable_slots(gateway, len(engines) * SLOTS)
         await _quiet(gateway, engines, ledger)
-        await _sockets_closed(process, fds)
+        fds_after = await sockets_closed(process, fds)
         await limiter.drain(5)
         clock.ahead_s = 300.0  # by then every bucket is full and forgotten, unless its debt is wrong
         await buckets.exchange((), ())
         return Soak(
             parts=parts,
             fds_before=fds,
-            fds_after=process.num_fds(),
+            fds_after=fds_after,
             usable_slots=usable,
             slots=len(engines) * SLOTS,
             buckets_left=len(buckets),
@@ -303,12 +303,12 @@ async def _tasks_left(wanted: int) -> int:
     return len(asyncio.all_tasks())
 
 
-async def _sockets_closed(process: psutil.Process, wanted: int) -> None:
-    """Until no more sockets and files are open than that, or the kept connections should have closed."""
+async def sockets_closed(process: psutil.Process, wanted: int) -> int:
+    """How many sockets and files are open: once they are no more than that, or after `IDLE_SOCKETS_S`."""
     by = time.monotonic() + IDLE_SOCKETS_S
     while True:
-        if process.num_fds() <= wanted or time.monotonic() >= by:
-            return
+        if (count := int(process.num_fds())) <= wanted or time.monotonic() >= by:
+            return count
         await asyncio.sleep(0.1)
 
 

@@ -21,7 +21,7 @@ from bench.bill import Bill, Ledger
 from bench.client import BenchFailed
 from bench.engine_processes import MODEL, EngineProcess, running_engines
 from bench.proxy import Proxy, running_face
-from bench.soak import CLIENTS, FAULTS, IDLE_SOCKETS_S, LEAVES, SLOTS, TIMEOUTS, slope
+from bench.soak import CLIENTS, FAULTS, LEAVES, SLOTS, TIMEOUTS, slope, sockets_closed
 from triplane.domain.events import Usage
 from triplane.domain.money import EngineCall
 from triplane.inference.service.usage_log import UsageLine
@@ -89,7 +89,7 @@ class _HttpClients:
 async def soak_http(
     proxy: Proxy, usage_log: Path, engines: Sequence[EngineProcess], *, requests: int, part: int = PART
 ) -> HttpSoak:
-    """Raises BenchFailed when the bill isn't right."""
+    """Raises BenchFailed when the bill isn't right, or a call, a socket or a file is left at the end."""
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2.0)
     ledger, seen, bill = Ledger(), 0, Bill()
     rss: list[float] = []
@@ -114,18 +114,24 @@ async def soak_http(
         took_s, cpu_s = time.perf_counter() - began, proxy.cpu_s() - cpu
         for each in engines:
             await each.set_faults()
-    await asyncio.sleep(IDLE_SOCKETS_S)
-    return HttpSoak(
+    fds_after = await sockets_closed(proxy.process, fds)
+    soak = HttpSoak(
         requests=requests // part * part,
         took_s=took_s,
         cpu_s=cpu_s,
         outcomes=dict(clients.outcomes),
         rss_mib=rss,
         fds_before=fds,
-        fds_after=proxy.process.num_fds(),
+        fds_after=fds_after,
         in_flight=await _in_flight(proxy),
         bill=bill,
     )
+    if soak.in_flight or soak.fds_after > soak.fds_before:
+        raise BenchFailed(
+            f"something is left: {soak.in_flight} calls in flight,"
+            f" {soak.fds_after} sockets and files after {soak.fds_before}"
+        )
+    return soak
 
 
 def _read(usage_log: Path) -> list[UsageLine]:
@@ -168,7 +174,10 @@ async def _in_flight(proxy: Proxy) -> int:
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         lines = (await response.text()).splitlines()
     name = "triplane_engine_calls_in_flight"
-    return round(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)))
+    values = [float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)]
+    if not values:
+        raise BenchFailed(f"there is no {name} in the gateway's metrics")
+    return round(sum(values))
 
 
 def table(told: HttpSoak) -> str:

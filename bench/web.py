@@ -10,6 +10,8 @@ import asyncio
 import shutil
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +30,7 @@ _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-preci
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 _OPENINGS = 5
 _SEND_MS = 600_000
+_CLIMB_S = 120.0
 
 _WATCH = """
 window.seen = {longTasks: [], gaps: [], firstAnswer: null};
@@ -83,23 +86,32 @@ async def main() -> None:
     parser.add_argument("--tokens", type=int, default=20_000)
     parser.add_argument("--rate", type=float, default=200.0)
     asked = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="triplane-bench-web-"))
-    async with (
-        running_web_answer_engine(asked.tokens, asked.rate) as engine_url,
-        async_playwright() as playwright,
-    ):
-        executable = next(filter(None, map(shutil.which, _CHROMIUM)), None)
-        browser = await playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
-        async with running_stack(folder, {"TRIPLANE_ENGINE_URL": engine_url}, MODEL) as stack:
+    with tempfile.TemporaryDirectory(prefix="triplane-bench-web-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        async with (
+            running_web_answer_engine(asked.tokens, asked.rate) as engine_url,
+            _running_browser() as browser,
+            running_stack(folder, {"TRIPLANE_ENGINE_URL": engine_url}, MODEL) as stack,
+        ):
             page = await _signed_in(browser, stack, folder)
             long = await _conversation(stack, asked.messages)
             opened = [await _open(page, long) for _ in range(_OPENINGS)]
-            climbed = await _climb(page, asked.messages)
+            async with asyncio.timeout(_CLIMB_S):
+                climbed = await _climb(page, asked.messages)
             alone = await _answer(page, await _conversation(stack, 0), asked.tokens, asked.rate)
             below = await _answer(page, long, asked.tokens // 4, asked.rate)
-        await browser.close()
-    shutil.rmtree(folder, ignore_errors=True)
     _tell(asked, opened, climbed, {"a new conversation": alone, f"behind {asked.messages} messages": below})
+
+
+@asynccontextmanager
+async def _running_browser() -> AsyncIterator[Browser]:
+    executable = next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
 
 
 async def _signed_in(browser: Browser, stack: Stack, folder: Path) -> Page:
@@ -129,9 +141,11 @@ async def _conversation(stack: Stack, messages: int) -> str:
         conversation = str((await answer.json())["id"])
     if messages:
         connection = await asyncpg.connect(stack.database_url)
-        await connection.execute(_INSERT, conversation, messages, _ANSWER)
-        await connection.execute(_SHOW, conversation, messages)
-        await connection.close()
+        try:
+            await connection.execute(_INSERT, conversation, messages, _ANSWER)
+            await connection.execute(_SHOW, conversation, messages)
+        finally:
+            await asyncio.wait_for(connection.close(), 5)
     return conversation
 
 

@@ -22,6 +22,7 @@ import pytest_asyncio
 
 from engine_fixture import EngineServer
 from triplane.adapters.embedded.postgres import EmbeddedPostgres
+from waiting import until
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -45,6 +46,21 @@ class AppServer:
     def base_url(self) -> str:
         """What OpenAI's clients want to be given."""
         return f"{self.url}/v1"
+
+    async def usage_rows(self, request_id: str) -> list[asyncpg.Record]:
+        """The usage events of a request, once there are any. Raises TimeoutError."""
+        rows: list[asyncpg.Record] = []
+        database = await asyncpg.connect(self.database_url)
+
+        async def are_written() -> bool:
+            rows[:] = await database.fetch("SELECT * FROM usage_events WHERE request_id = $1", request_id)
+            return bool(rows)
+
+        try:
+            await until(are_written, within_s=30)
+        finally:
+            await asyncio.wait_for(database.close(), 5.0)
+        return rows
 
 
 @contextmanager

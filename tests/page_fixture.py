@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -14,7 +14,6 @@ from playwright.async_api import (
     Locator,
     Page,
     StorageState,
-    TimeoutError,
     async_playwright,
     expect,
 )
@@ -137,9 +136,19 @@ async def ask_and_stop(page: Page, text: str) -> str:
 
 async def stop(page: Page) -> str:
     """Stop the answer that is being written, unless it has ended by itself; its text."""
-    with suppress(TimeoutError):
-        await page.get_by_role("button", name="Stop answering").click(timeout=2000)
+    await page.wait_for_function(_IS_STOPPED_OR_HAS_ENDED, timeout=ANSWER_MS)
     return await ended(page)
+
+
+_IS_STOPPED_OR_HAS_ENDED = """() => {
+    const named = (name) => document.querySelector(`button[aria-label="${name}"]`);
+    const button = named('Stop answering');
+    button?.click();
+    const last = [...document.querySelectorAll('article')].at(-1);
+    const isWhole = last?.querySelector('[data-testid=answer]') && last.getAttribute('aria-busy') === 'false';
+    return button !== null || (isWhole && named('Send message') !== null);
+}"""
+"""Looking and clicking are one step of the page, so that the button can't become another one in between."""
 
 
 def letters(text: str) -> str:

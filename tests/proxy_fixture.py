@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from triplane.inference.service.usage_log import UsageLine, UsageLog
 from triplane.telemetry.completions import CompletionMetrics
 from triplane.telemetry.metrics import Metrics
 from triplane.telemetry.traces import start_tracing
+from waiting import until
 
 MAX_BODY_BYTES = 100_000
 QUESTION: Any = [{"role": "user", "content": "Tell me about the sea."}]
@@ -60,12 +61,6 @@ class ServedProxy:
 
 def read_usage(path: Path) -> list[UsageLine]:
     return [msgspec.json.decode(line, type=UsageLine) for line in path.read_bytes().splitlines()]
-
-
-async def until(holds: Callable[[], bool], within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ milliseconds; `redis_client` gives each test an empty Redis, `redis_pipeline` th
 """
 
 import asyncio
+import os
 import shutil
 import tempfile
 import uuid
@@ -27,6 +28,10 @@ from triplane.domain.ids import new_id
 
 _PREFIX = "triplane-test-"
 
+_MEMORY = Path("/dev/shm")
+"""A database is copied in 0.01 s there and in 0.3 s on a slow disk: it has 430 files."""
+_ROOM_BYTES = 4 * 2**30
+
 _FOR_TESTS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -39,11 +44,17 @@ _FOR_TESTS = {
 @pytest.fixture(scope="session")
 def servers_dir() -> Iterator[Path]:
     """A data folder for this run. Not pytest's own, which it closes to the user that PostgreSQL runs as."""
-    for left_over in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        sweep(left_over)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    for parent in (Path(tempfile.gettempdir()), _MEMORY):
+        for left_over in parent.glob(f"{_PREFIX}*"):
+            sweep(left_over)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_MEMORY if _has_room(_MEMORY) else None))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether the servers' data fits there beside what else needs it."""
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _ROOM_BYTES
 
 
 def sweep(folder: Path) -> None:

@@ -108,9 +108,12 @@ class ScriptedGateway:
         self.requests: list[CompletionRequest] = []
         self.completions: list[ScriptedCompletion] = []
         self.called = asyncio.Event()
+        self.arrivals = asyncio.Semaphore(0)
+        """Released by each request."""
 
     async def complete(self, request: CompletionRequest, made: CallsMade | None = None) -> ScriptedCompletion:
         self.requests.append(request)
+        self.arrivals.release()
         if self.refusal:
             if made is not None:
                 made.calls = self.refused_calls

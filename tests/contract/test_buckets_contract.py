@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.domain.ids import new_id
 from triplane.domain.limits import Claim, Draw, Lease, Return, Settlement, Slots, Verdict
 from triplane.inference.buckets import Buckets, MemoryBuckets
+from waiting import until
 
 LEASE_S = 0.5
 NewBuckets = Callable[[], Buckets]
@@ -214,12 +215,6 @@ async def test_full_buckets_and_free_slots_take_no_room_in_redis(
 
     await buckets.exchange([], [settlement(taken)])
     assert await redis_client.keys() == []
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
-        while not await holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 @dataclass

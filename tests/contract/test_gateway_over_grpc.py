@@ -20,6 +20,7 @@ from triplane.inference.gateway import Gateway
 from triplane.inference.service.rpc.client import ClientTls, RemoteGateway
 from triplane.inference.service.rpc.messages import SERVICE
 from triplane.inference.service.rpc.server import TlsFiles, serving
+from waiting import until
 
 
 @pytest.fixture
@@ -116,11 +117,7 @@ async def test_a_client_that_vanishes_frees_the_slot(local: Gateway, address: st
 
     await vanishing.close()
 
-    async with asyncio.timeout(10):
-        while True:
-            if not local.fleet()[0].held:
-                break
-            await asyncio.sleep(0.01)
+    await until(lambda: local.fleet()[0].held == 0)
     await completion.aclose()
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from triplane.domain.events import Delta, Failed, Finished, Usage
 from triplane.inference.engines.llama_cpp import LlamaCppEngine
 from triplane.inference.gateway import Gateway
 from triplane.inference.model_files import pull
+from waiting import until
 
 SETTLE_S = 20.0
 PREDICTED = "llamacpp:tokens_predicted_total "
@@ -91,11 +92,10 @@ async def busy_slots(server: EngineServer) -> int:
 
 
 async def until_idle(server: EngineServer) -> None:
-    async with asyncio.timeout(SETTLE_S):
-        while True:
-            if not await busy_slots(server):
-                return
-            await asyncio.sleep(0.02)
+    async def is_idle() -> bool:
+        return await busy_slots(server) == 0
+
+    await until(is_idle, SETTLE_S)
 
 
 async def test_closing_in_the_middle_frees_the_slot(engine_server: EngineServer, gateway: Gateway) -> None:
@@ -384,14 +384,6 @@ def listens(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            if happened():
-                return
-            await asyncio.sleep(0.02)
 
 
 def test_a_corrupted_model_file_is_pulled_again_and_a_killed_pull_leaves_nothing(tmp_path: Path) -> None:

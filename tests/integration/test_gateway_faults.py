@@ -27,6 +27,7 @@ from triplane.inference.simulated_engine.faults import (
     Hang,
     Refuse,
 )
+from waiting import until
 
 TWO = {"pool": {"replicas": 2}}
 QUICK = {"first_token_s": 0.3, "inter_token_s": 0.3, "total_s": 10.0}
@@ -214,11 +215,7 @@ async def test_hanging_up_ends_the_engines_work_within_a_second() -> None:
                 break
         began = time.monotonic()
         await completion.aclose()
-        async with asyncio.timeout(5):
-            while True:
-                if not fleet.engines[0].engine.simulation.running:
-                    break
-                await asyncio.sleep(0.01)
+        await until(lambda: fleet.engines[0].engine.simulation.running == 0)
 
         assert time.monotonic() - began < 1
         assert fleet.gateway.fleet()[0].held == 0

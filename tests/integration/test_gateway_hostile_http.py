@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy_fixture import MAX_BODY_BYTES, ServedProxy, is_well, post, question, say, serving_proxy, until
+from proxy_fixture import MAX_BODY_BYTES, ServedProxy, is_well, post, question, say, serving_proxy
 from triplane.inference.service import connection, server
+from waiting import until
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Much more than the engines can serve: the short version of `bench/overload.py`. Ratios, no clock times."""
+"""Much more than the engines can serve: `bench/overload.py`, short. Ratios and counts, no seconds."""
 
 import pytest
 from bench.overload import Overload, measure
@@ -23,26 +23,16 @@ async def test_goodput_stays_what_it_was_at_capacity(overload: Overload) -> None
     assert overload.goodput > 0.8
 
 
-async def test_who_is_admitted_waits_no_longer_than_allowed_beside_its_prefill(overload: Overload) -> None:
-    assert overload.flood.ttft_max_s < MAX_WAIT_S * 1.5 + 5 * overload.idle_ttft_s
-
-
-async def test_everybody_else_is_told_at_once_to_come_back(overload: Overload) -> None:
+async def test_everybody_else_is_told_when_to_come_back(overload: Overload) -> None:
     flood = overload.flood
     assert set(flood.refused) == {"overloaded"}
     assert flood.refused["overloaded"] > flood.answered
-    assert flood.refusal_p50_s < overload.idle_ttft_s + 0.05
     assert 1 <= flood.retry_after_p50_s <= flood.retry_after_max_s <= 60
 
 
-async def test_a_crowd_that_comes_back_when_told_to_is_served_soon_and_asks_a_few_times(
+async def test_a_crowd_that_comes_back_when_told_to_is_served_and_asks_a_few_times(
     overload: Overload,
 ) -> None:
     crowd = overload.crowd
     assert crowd.served == crowd.clients
     assert crowd.requests < 6 * crowd.clients
-    assert overload.crowd_s < 2 * overload.ideal_s + 4
-
-
-async def test_it_serves_as_before_soon_after(overload: Overload) -> None:
-    assert overload.recovery_s < 2 * MAX_WAIT_S + 2

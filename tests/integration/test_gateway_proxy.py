@@ -27,12 +27,12 @@ from proxy_fixture import (
     question,
     read_usage,
     serving_proxy,
-    until,
 )
 from simulated_engines import running_simulated_engines
 from triplane.inference.service import connection
 from triplane.inference.service.keys import KeyFile, make_key
 from triplane.inference.simulated_engine.faults import Refuse
+from waiting import until
 
 WEATHER = {
     "type": "object",

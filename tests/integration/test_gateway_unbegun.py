@@ -21,6 +21,7 @@ from triplane.orchestration.ports import Gateway
 from triplane.orchestration.stateless import StatelessDeps, start_completion
 from triplane.orchestration.whole_answers import billed_answer
 from turn_fakes import MemoryUsage
+from waiting import until
 
 WHO = Principal(tenant_id="t", user_id="u")
 QUESTION = "word " * 200
@@ -41,11 +42,7 @@ class Pools:
 
     async def decoding_is_asked(self) -> None:
         """The prefill has answered, and the decoding engine hangs over the request."""
-        async with asyncio.timeout(5):
-            while True:
-                if any(each.struck for each in self._decoders.engines[0].faults.state.faults):
-                    return
-                await asyncio.sleep(0.005)
+        await until(lambda: any(each.struck for each in self._decoders.engines[0].faults.state.faults))
 
     def assert_billed(self, calls: Sequence[EngineCall]) -> None:
         """Exactly what the engines' own counters say, which is something."""

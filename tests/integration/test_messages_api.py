@@ -1,11 +1,9 @@
 """Anthropic's own client against the product: a key, an answer, a stream, tools, the bill, the errors."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
-import asyncpg
 import httpx
 import pytest
 from anthropic import AsyncAnthropic
@@ -60,7 +58,7 @@ async def test_a_whole_answer_is_on_the_bill(client: AsyncAnthropic, app_server:
 
     assert answer.content[0].type == "text"
     assert answer.stop_reason in ("end_turn", "max_tokens")
-    [row] = await usage_rows(app_server, raw.headers["request-id"])
+    [row] = await app_server.usage_rows(raw.headers["request-id"])
     assert row["completion_tokens"] == answer.usage.output_tokens
     assert row["api_key_id"]
 
@@ -203,16 +201,3 @@ async def test_errors_elsewhere_keep_openais_shape(gateway: ScriptedGateway) -> 
     async with app_over(gateway).anonymous() as client:
         answer: httpx.Response = await client.get("/v1/models")
     assert answer.json()["error"]["code"] == "invalid_api_key"
-
-
-async def usage_rows(app: AppServer, request_id: str) -> list[asyncpg.Record]:
-    """The usage events of a request, once there are any."""
-    query = "SELECT * FROM usage_events WHERE request_id = $1"
-    database = await asyncpg.connect(app.database_url)
-    try:
-        async with asyncio.timeout(10):
-            while not (rows := await database.fetch(query, request_id)):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-        return list(rows)
-    finally:
-        await database.close()

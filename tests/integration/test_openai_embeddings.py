@@ -7,7 +7,6 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import openai
 import pytest
 import redis.asyncio
@@ -170,22 +169,9 @@ async def test_the_product_embeds_with_the_embedded_engine_and_bills_what_was_co
 
     assert len(first.data[0].embedding) == 576
     assert again.data[0].embedding == first.data[0].embedding
-    rows = await usage_rows(app_server, second.headers["x-request-id"])
+    rows = await app_server.usage_rows(second.headers["x-request-id"])
     assert [(row["model"], row["attempt"], row["completion_tokens"]) for row in rows] == [("smollm2", 1, 0)]
     assert 0 < rows[0]["prompt_tokens"] < again.usage.prompt_tokens
-
-
-async def usage_rows(app: AppServer, request_id: str) -> list[asyncpg.Record]:
-    """The usage events of a request, once there are any."""
-    query = "SELECT * FROM usage_events WHERE request_id = $1"
-    database = await asyncpg.connect(app.database_url)
-    try:
-        async with asyncio.timeout(10):
-            while not (rows := await database.fetch(query, request_id)):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-        return list(rows)
-    finally:
-        await database.close()
 
 
 async def test_the_embedded_engine_chats_and_embeds_at_once(openai_client: AsyncOpenAI) -> None:

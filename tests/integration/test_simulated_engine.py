@@ -34,6 +34,7 @@ from triplane.inference.simulated_engine.faults import (
 from triplane.inference.simulated_engine.roofline import BLOCK_TOKENS
 from triplane.inference.simulated_engine.scheduler import Limits
 from triplane.inference.simulated_engine.server import SimulatedEngineServer
+from waiting import until
 
 WITHIN_S = 20.0
 QUESTION = [{"role": "user", "content": "Tell me about rivers, at length please."}]
@@ -83,15 +84,6 @@ async def stream(
         payloads = [line[6:] async for line in response.content if line.startswith(b"data: ")]
     assert payloads.pop() == b"[DONE]\n"
     return [json.loads(payload) for payload in payloads]
-
-
-async def until(server: SimulatedEngineServer, what: str, value: object) -> None:
-    """Wait until the simulation's figure has this value."""
-    async with asyncio.timeout(WITHIN_S):
-        while True:
-            if getattr(server.engine.simulation, what) == value:
-                return
-            await asyncio.sleep(0.001)
 
 
 def completion(text: str = "Tell me about rivers.", most: int = 20) -> CompletionRequest:
@@ -295,9 +287,9 @@ async def test_a_client_that_goes_away_frees_its_kv_cache_and_its_tokens_stay_co
         body = {"messages": QUESTION, "max_tokens": 5000, "ignore_eos": True, "stream": True}
         response = await http.post(f"{server.url}/chat/completions", json=body)
         await response.content.readline()
-        await until(server, "running", 1)
+        await until(lambda: server.engine.simulation.running == 1)
         response.close()
-        await until(server, "aborted", 1)
+        await until(lambda: server.engine.simulation.aborted == 1)
 
         done = server.engine.simulation
         [record] = server.engine.records
@@ -326,7 +318,7 @@ async def test_a_prompt_prefilled_elsewhere_is_fetched_instead_of_computed(
         assert decode.engine.simulation.prompt_computed == 1
         assert whole["usage"]["prompt_tokens_details"]["cached_tokens"] == prompt - 1
         assert text_of(whole).startswith(text_of(first))
-        await until(prefill, "kv_blocks_used", 0)
+        await until(lambda: prefill.engine.simulation.kv_blocks_used == 0)
         assert prefill.engine.simulation.transfers_expired == 0
 
 
@@ -336,7 +328,7 @@ async def test_a_decode_engine_computes_what_no_prefill_engine_holds_any_more(
     async with running_simulated_engines(2, kv_role="both", limits=Limits(hold_s=0.0)) as [prefill, decode]:
         asked = {"do_remote_decode": True}
         first = await answer_to(http, prefill, max_tokens=1, kv_transfer_params=asked)
-        await until(prefill, "transfers_expired", 1)
+        await until(lambda: prefill.engine.simulation.transfers_expired == 1)
 
         await answer_to(http, decode, kv_transfer_params=first["kv_transfer_params"])
 
@@ -396,7 +388,7 @@ async def test_an_engine_that_hangs_sends_no_more_and_computes_no_more(
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(response.content.readline(), 0.2)
     response.close()
-    await until(server, "aborted", 1)
+    await until(lambda: server.engine.simulation.aborted == 1)
     assert server.engine.records[0].delivered_tokens == fault.after_tokens
     assert server.engine.simulation.kv_blocks_used == 0
 
@@ -539,12 +531,9 @@ async def test_an_embedding_that_nobody_waits_for_is_given_up(http: aiohttp.Clie
     async with running_simulated_engines(1, speed=1.0) as [server]:
         server.faults.set(FaultPlan(faults=[Slow(factor=20)]))
         asking = asyncio.create_task(embed(http, server, "a text " * 500, "another"))
-        async with asyncio.timeout(WITHIN_S):
-            while server.engine.simulation.running < 1:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            asking.cancel()
-            while server.engine.simulation.aborted < 2:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: server.engine.simulation.running >= 1)
+        asking.cancel()
+        await until(lambda: server.engine.simulation.aborted == 2)
         assert server.engine.simulation.running == 0
 
 

@@ -1,6 +1,5 @@
 """A conversation that outgrows the model, with the real engine and job worker: reuse, summary, cut."""
 
-import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import asyncpg
 import pytest
 
 from app_fixture import AppServer, running_app
+from waiting import until
 
 PATIENCE_S = 60.0
 FACTS = " ".join(f"Ann lit lamp {n} of the lighthouse." for n in range(7))
@@ -73,11 +73,11 @@ async def summaries_are_made(connection: asyncpg.Connection, conversation_id: st
         "SELECT count(*) FROM pgqueuer WHERE entrypoint = 'summarise'"
         " AND convert_from(payload, 'UTF8')::json ->> 'conversation_id' = $1"
     )
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            if not await connection.fetchval(waiting, conversation_id):
-                return
-            await asyncio.sleep(0.05)
+
+    async def are_made() -> bool:
+        return not await connection.fetchval(waiting, conversation_id)
+
+    await until(are_made, PATIENCE_S)
 
 
 async def test_four_turns_compute_only_what_is_new(app_server: AppServer) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from app_fixture import AppServer, app_environment, engine_environment, running_app
 from engine_fixture import EngineServer
+from waiting import until
 
 MODEL = "smollm2"
 LONG = "Tell a very long story about a lighthouse keeper and the sea."
@@ -117,34 +118,20 @@ async def test_hanging_up_on_a_stateless_call_ends_the_engines_work_and_is_meter
         response.close()
     assert len(shown) == 4
     await until_idle(engine_server)
-    (tokens,) = await metered(app_server, headers["x-request-id"])
-    assert 3 <= tokens < 1500
-
-
-async def metered(server: AppServer, request_id: str) -> list[int]:
-    """The tokens of each usage event of this request, once there is one."""
-    found: list[int] = []
-    database = await asyncpg.connect(server.database_url)
-    try:
-        async with asyncio.timeout(30):
-            while not found:
-                rows = await database.fetch(
-                    "SELECT completion_tokens FROM usage_events WHERE request_id = $1", request_id
-                )
-                found = [row["completion_tokens"] for row in rows]
-    finally:
-        await database.close()
-    return found
+    (row,) = await app_server.usage_rows(headers["x-request-id"])
+    assert 3 <= row["completion_tokens"] < 1500
 
 
 async def until_idle(engine: EngineServer) -> None:
     """Until the engine itself says that no slot works."""
     headers = {"authorization": f"Bearer {engine.api_key}"}
-    async with aiohttp.ClientSession(headers=headers) as direct, asyncio.timeout(30):
-        while True:
+    async with aiohttp.ClientSession(headers=headers) as direct:
+
+        async def is_idle() -> bool:
             async with direct.get(engine.url.removesuffix("/v1") + "/slots") as response:
-                if not any(slot["is_processing"] for slot in await response.json()):
-                    return
+                return not any(slot["is_processing"] for slot in await response.json())
+
+        await until(is_idle, within_s=30)
 
 
 async def test_a_retry_is_the_same_turn_and_the_same_bill(

@@ -48,6 +48,7 @@ async def test_what_is_written_meanwhile_is_queued_kept_over_a_reload_and_sent_w
         await composer(page).press("Enter")
         await page.reload()
         await expect(queue(page).get_by_role("listitem")).to_have_count(2)
+        await expect(page.get_by_role("button", name="Stop answering")).to_be_visible()
         await stop(page)
         await expect(queue(page).get_by_text("Waiting for you")).to_be_visible()
         await expect(messages(page).get_by_text("Name a river.")).to_have_count(0)

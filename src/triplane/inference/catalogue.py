@@ -253,3 +253,11 @@ def _problems_of_model(name: str, model: Model, catalogue: Catalogue) -> Iterato
     for step in model.degrade:
         if step.model is not None and (step.model == name or step.model not in catalogue.models):
             yield f"models.{name}.degrade: {step.model!r} is no other model of this catalogue"
+        elif step.model is not None and not _chats(catalogue.models[step.model], catalogue):
+            yield f"models.{name}.degrade: {step.model!r} only embeds, so it can't answer instead"
+
+
+def _chats(model: Model, catalogue: Catalogue) -> bool:
+    """Whether a route of it may; one that there is none of is told by itself."""
+    routes = [catalogue.routes[each] for each in model.route_names() if each in catalogue.routes]
+    return not routes or any(route.chats for route in routes)

@@ -101,7 +101,10 @@ class Gateway:
         return RunningEmbedding(request, routes, self._fleet, self._observer, self._embeddings)
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> list[int]:
-        """The tokens of each message, its markers included. Raises ModelNotFound, DependencyFailed."""
+        """The tokens of each message, its markers included.
+
+        Raises ModelNotFound, InvalidRequest (the model only embeds), DependencyFailed.
+        """
         return await self._counting_engine(self._model(model)).count_tokens(messages)
 
     async def models(self) -> list[ModelCard]:

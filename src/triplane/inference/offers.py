@@ -1,12 +1,13 @@
 """What clients and administrators are told of the catalogue."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 from triplane.domain.completion import Ability, ModelCard, ModelOffer, TokenPrice
 from triplane.domain.limits import DEFAULT_PLAN, Limits
 from triplane.domain.money import FREE, Price
 from triplane.domain.offers import CatalogueView, ModelView, PlanView, RouteOffer
-from triplane.inference.catalogue import Catalogue, Plan, Route
+from triplane.inference.catalogue import Catalogue, Model, Plan, Route
 from triplane.inference.limit_policy import PlanLimits
 
 _OF_ALL: tuple[Ability, ...] = ("tools", "vision", "json_schema")
@@ -17,28 +18,39 @@ _OF_ANY: tuple[Ability, ...] = ("continuation", "embeddings")
 
 def card_of_model(catalogue: Catalogue, name: str) -> ModelCard:
     """What clients are told of a model: what its first routes can do, all of them, at the first's price."""
-    model = catalogue.models[name]
-    first = model.routes[0]
-    routes = [catalogue.routes[each] for each in ([first] if isinstance(first, str) else first)]
-    every = [catalogue.routes[each] for each in model.route_names()]
-    abilities: list[Ability] = [each for each in _OF_ALL if all(route.can(each) for route in routes)]
-    abilities += [each for each in _OF_ANY if any(route.can(each) for route in every)]
+    model, offer = catalogue.models[name], _offer_of(catalogue, name)
+    routes = _first_routes(catalogue, model)
     return ModelCard(
         id=name,
         context_length=min(route.context_length for route in routes),
         owned_by=routes[0].owned_by,
-        supports_tools="tools" in abilities,
-        supports_images="vision" in abilities,
-        supports_continuation="continuation" in abilities,
-        supports_embeddings="embeddings" in abilities,
-        supports_chat=any(route.chats for route in every),
-        offer=ModelOffer(
-            name=model.title or name,
-            description=model.description,
-            price=_shown_price(routes[0].price),
-            abilities=abilities,
-        ),
+        supports_tools="tools" in offer.abilities,
+        supports_images="vision" in offer.abilities,
+        supports_continuation="continuation" in offer.abilities,
+        supports_embeddings="embeddings" in offer.abilities,
+        supports_chat=any(catalogue.routes[each].chats for each in model.route_names()),
+        offer=offer,
     )
+
+
+def _offer_of(catalogue: Catalogue, name: str) -> ModelOffer:
+    model = catalogue.models[name]
+    first = _first_routes(catalogue, model)
+    every = [catalogue.routes[each] for each in model.route_names()]
+    abilities: list[Ability] = [each for each in _OF_ALL if all(route.can(each) for route in first)]
+    abilities += [each for each in _OF_ANY if any(route.can(each) for route in every)]
+    return ModelOffer(
+        name=model.title or name,
+        description=model.description,
+        price=_shown_price(first[0].price),
+        abilities=abilities,
+    )
+
+
+def _first_routes(catalogue: Catalogue, model: Model) -> list[Route]:
+    """Those of its first tier: one is asked, unless it fails."""
+    first = model.routes[0]
+    return [catalogue.routes[each] for each in ([first] if isinstance(first, str) else first)]
 
 
 def catalogue_view(catalogue: Catalogue) -> CatalogueView:
@@ -57,13 +69,12 @@ def _plans(catalogue: Catalogue) -> Iterator[tuple[str, Plan]]:
 
 def _model_view(catalogue: Catalogue, name: str) -> ModelView:
     card, model = card_of_model(catalogue, name), catalogue.models[name]
-    assert card.offer
     tiers = [{tier: 1.0} if isinstance(tier, str) else tier for tier in model.routes]
     if model.cascade:
         tiers.insert(0, {model.cascade.route: 1.0})
     return ModelView(
         id=name,
-        offer=card.offer,
+        offer=_offer_of(catalogue, name),
         context_length=card.context_length,
         limits=model.limits,
         routes=[
@@ -84,7 +95,7 @@ def _route_offer(name: str, route: Route, tier: int, share: float) -> RouteOffer
         context_length=route.context_length,
         slots=route.slots,
         price=_shown_price(route.price),
-        abilities=[each for each in _OF_ALL + _OF_ANY if route.can(each)],
+        abilities=[each for each in get_args(Ability) if route.can(each)],
         replicas=[*route.urls, *route.prefill_urls],
     )
 

@@ -155,20 +155,79 @@ async def test_what_was_deleted_is_removed_with_all_that_hangs_on_it(
     assert await ids(client) == [kept]
 
 
-@pytest.mark.parametrize("action", ["archive", "unarchive", "pin", "unpin", "delete", "restore", "move"])
+@pytest.mark.parametrize(
+    ("before", "action", "expected"),
+    [
+        ({}, "archive", {"archived": True}),
+        ({"archived": True}, "unarchive", {"archived": False}),
+        ({}, "pin", {"pinned": True}),
+        ({"pinned": True}, "unpin", {"pinned": False}),
+    ],
+)
 async def test_many_are_changed_at_once_and_others_arent_found(
-    client: httpx.AsyncClient, stranger: httpx.AsyncClient, action: str
+    client: httpx.AsyncClient,
+    stranger: httpx.AsyncClient,
+    before: dict[str, bool],
+    action: str,
+    expected: dict[str, bool],
 ) -> None:
-    mine = [(await made(client))["id"] for _ in range(2)]
-    theirs = (await made(stranger))["id"]
-    body: dict[str, Any] = {"action": action, "ids": [*mine, theirs, "conv_x"]}
-    if action == "move":
-        body["project_id"] = (await client.post("/v1/projects", json={"name": "W"})).json()["id"]
+    mine, theirs = [await made(client) for _ in range(2)], await made(stranger)
+    for each in mine:
+        await client.patch(f"/v1/conversations/{each['id']}", json=before)
 
-    outcome = (await client.post("/v1/conversations/bulk", json=body)).json()
+    done = await changed_at_once(client, [*mine, theirs], {"action": action})
 
-    assert (outcome["done"], outcome["not_found"]) == (mine, [theirs, "conv_x"])
-    assert (await stranger.get(f"/v1/conversations/{theirs}")).json()["pinned"] is False
+    assert done == {"done": [each["id"] for each in mine], "not_found": [theirs["id"], "conv_x"]}
+    for each in mine:
+        assert await read(client, each) == each | expected
+    assert await read(stranger, theirs) == theirs
+
+
+async def test_many_are_deleted_and_restored_at_once_and_others_arent_found(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    mine, theirs = [await made(client) for _ in range(2)], await made(stranger)
+    expected = {"done": [each["id"] for each in mine], "not_found": [theirs["id"], "conv_x"]}
+
+    assert await changed_at_once(client, [*mine, theirs], {"action": "delete"}) == expected
+    for each in mine:
+        assert (await client.get(f"/v1/conversations/{each['id']}")).status_code == 404
+    assert await read(stranger, theirs) == theirs
+
+    assert await changed_at_once(client, [*mine, theirs], {"action": "restore"}) == expected
+    for each in mine:
+        assert await read(client, each) == each
+
+
+async def test_many_are_moved_at_once_and_others_arent_found(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient
+) -> None:
+    mine, theirs = [await made(client) for _ in range(2)], await made(stranger)
+    project = (await client.post("/v1/projects", json={"name": "W"})).json()["id"]
+
+    done = await changed_at_once(client, [*mine, theirs], {"action": "move", "project_id": project})
+
+    assert done == {"done": [each["id"] for each in mine], "not_found": [theirs["id"], "conv_x"]}
+    for each in mine:
+        assert await read(client, each) == each | {"project_id": project}
+    assert await read(stranger, theirs) == theirs
+
+
+async def changed_at_once(
+    client: httpx.AsyncClient, conversations: list[dict[str, Any]], body: dict[str, Any]
+) -> dict[str, Any]:
+    """What is said of these, and of one that there isn't."""
+    asked = [*(each["id"] for each in conversations), "conv_x"]
+    answer = await client.post("/v1/conversations/bulk", json=body | {"ids": asked})
+    assert answer.status_code == 200, answer.text
+    return {name: answer.json()[name] for name in ("done", "not_found")}
+
+
+async def read(client: httpx.AsyncClient, conversation: dict[str, Any]) -> dict[str, Any]:
+    answer = await client.get(f"/v1/conversations/{conversation['id']}")
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
 
 
 async def test_search_finds_titles_first_then_messages_each_conversation_once(

@@ -16,6 +16,7 @@ from triplane.adapters.postgres.pool import Database
 from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.domain.errors import EngineUnavailable
 from triplane.domain.events import Delta, Started
+from waiting import until
 
 HEADERS = [f"x-ratelimit-{name}-{kind}" for kind in ("requests", "tokens") for name in ("limit", "remaining")]
 PATH = "/v1/chat/completions"
@@ -183,8 +184,8 @@ async def test_only_so_many_run_at_once_and_a_slot_is_free_when_one_ends(
         asyncio.create_task(http.post(PATH, json=body)) for body in (ask(stream=True), ask(conversation))
     ]
     async with asyncio.timeout(10):
-        while len(served.gateway.requests) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        for _ in running:
+            await served.gateway.arrivals.acquire()
     refused = await http.post(PATH, json=ask())
     assert refused.status_code == 429
     assert "requests at once" in refused.json()["error"]["message"]
@@ -204,9 +205,11 @@ async def test_hanging_up_on_a_stateless_answer_frees_its_slot(
                 if "Hello" in line:
                     break
     served.gateway.waits.clear()
-    async with asyncio.timeout(10):
-        while (await http.post(PATH, json=ask())).status_code == 429:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+
+    async def is_free() -> bool:
+        return (await http.post(PATH, json=ask())).status_code != 429
+
+    await until(is_free)
 
 
 async def test_there_is_no_way_around_a_users_limit(served: Served, http: httpx.AsyncClient) -> None:

@@ -1,6 +1,9 @@
 """Schemathesis reads the API's own description, and finds no request that makes the server fail."""
 
 import asyncio
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from typing import Any
 
 import schemathesis
@@ -18,6 +21,10 @@ from schemathesis.specs.openapi.checks import (
 from served_app import Served
 
 EXAMPLES = 15
+FRAMING = {"transfer-encoding", "content-length"}
+"""They say where a request ends: the server's parser refuses wrong ones, in text, below the API."""
+SHARES = 2
+"""Processes that attack at once: making up a request takes far longer than answering it."""
 ENDLESS = {"/v1/events"}
 """A stream that goes on for minutes, which this client would wait for."""
 
@@ -27,6 +34,7 @@ CHECKS = [
     status_code_conformance,
     content_type_conformance,
 ]
+"""The first holds of whatever is sent."""
 
 
 def attack(operation: Any, key: str) -> None:
@@ -36,15 +44,17 @@ def attack(operation: Any, key: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=cases)
     def holds(case: schemathesis.Case[Any]) -> None:
-        case.call_and_validate(headers={"authorization": f"Bearer {key}"}, timeout=10, checks=CHECKS)
+        checks = CHECKS if FRAMING.isdisjoint(map(str.lower, case.headers)) else CHECKS[:1]
+        case.call_and_validate(headers={"authorization": f"Bearer {key}"}, timeout=10, checks=checks)
 
     holds()
 
 
-def attack_all(url: str, key: str) -> list[str]:
-    """What was found, for each operation that doesn't keep to its description."""
+def attack_share(url: str, key: str, share: int) -> list[str]:
+    """What was found, for each operation of the share that doesn't keep to its description."""
     found = []
-    for result in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
+    results = schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations()
+    for result in islice(results, share, None, SHARES):
         assert isinstance(result, Ok), result
         operation = result.ok()
         if operation.path in ENDLESS:
@@ -57,7 +67,14 @@ def attack_all(url: str, key: str) -> list[str]:
 
 
 async def test_every_operation_keeps_to_its_description_whatever_is_sent(bff: Served) -> None:
-    async with asyncio.timeout(200):
-        found = await asyncio.to_thread(attack_all, bff.url, bff.key)
+    loop, spawned = asyncio.get_running_loop(), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(SHARES, spawned) as processes:
+        async with asyncio.timeout(200):
+            found = await asyncio.gather(
+                *(
+                    loop.run_in_executor(processes, attack_share, bff.url, bff.key, share)
+                    for share in range(SHARES)
+                )
+            )
 
-    assert found == []
+    assert found == [[]] * SHARES

@@ -173,10 +173,17 @@ async def test_what_is_wrong_with_one_conversation_skips_that_one_and_says_where
 )
 async def test_a_file_that_is_no_export_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
     answer = await client.post("/v1/import", content=body)
-    if answer.status_code == 200:
-        assert answer.json()["conversations"] == 0
-    else:
-        assert answer.status_code == 400, answer.text
+
+    assert answer.status_code == 400, answer.text
+    assert (await client.get("/v1/conversations")).json()["data"] == []
+
+
+async def test_an_export_none_of_whose_conversations_can_be_read_is_told_one_by_one(
+    client: httpx.AsyncClient,
+) -> None:
+    told = await imported(client, [{"title": "Empty", "mapping": {}}])
+
+    assert (told["conversations"], [each["title"] for each in told["skipped"]]) == (0, ["Empty"])
     assert (await client.get("/v1/conversations")).json()["data"] == []
 
 

@@ -1,10 +1,13 @@
 """The schema's versions, on real databases."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from triplane.adapters.postgres import migrations
+from triplane.adapters.postgres.accounts import PostgresAccounts
 from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.migrations import (
     SchemaDamaged,
@@ -20,6 +23,20 @@ from triplane.adapters.postgres.search import PostgresSearch
 from triplane.domain.conversation import Principal
 from triplane.domain.ids import new_id
 from triplane.orchestration.searching import SearchQuery
+
+
+@asynccontextmanager
+async def database_of_version(version: int, url: str) -> AsyncIterator[Database]:
+    """With the migrations up to this one, and closed on leaving."""
+    earlier = [each for each in known_migrations() if each.version <= version]
+    database = await open_database(url)
+    try:
+        with pytest.MonkeyPatch.context() as before:
+            before.setattr(migrations, "known_migrations", lambda: earlier)
+            await migrate(database)
+        yield database
+    finally:
+        await database.close()
 
 
 async def test_an_empty_database_is_pending_until_it_is_migrated(empty_postgres_url: str) -> None:
@@ -79,71 +96,82 @@ async def test_a_missing_version_is_refused(database: Database) -> None:
         await require_current(database)
 
 
-async def test_a_bill_of_version_3_is_kept_line_by_line(
-    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as before:
-        before.setattr(migrations, "known_migrations", lambda: known_migrations()[:3])
-        database = await open_database(empty_postgres_url)
+async def test_a_bill_of_version_3_is_kept_line_by_line(empty_postgres_url: str) -> None:
+    async with database_of_version(3, empty_postgres_url) as database:
+        await database.execute(
+            "INSERT INTO usage_events (tenant_id, id, user_id, request_id, model, engine, prompt_tokens,"
+            " completion_tokens, cached_tokens)"
+            " VALUES ('t', 'usage_1', 'u', 'r', 'fast', 'http://a', 7, 3, 2)"
+        )
+
+        assert [each.version for each in await migrate(database)] == [
+            each.version for each in known_migrations()[3:]
+        ]
+
+        row = await database.fetchrow(
+            "SELECT replica, route, attempt, cost, prompt_tokens, completion_tokens, cached_tokens"
+            " FROM usage_events WHERE tenant_id = 't' AND id = 'usage_1' AND model = 'fast'"
+        )
+        assert row is not None
+        assert tuple(row.values()) == ("http://a", "", 1, 0, 7, 3, 2)
+
+
+async def test_conversations_of_version_5_are_found_and_listed_afterwards(empty_postgres_url: str) -> None:
+    async with database_of_version(5, empty_postgres_url) as database:
+        who = Principal(tenant_id=new_id("tenant"), user_id=new_id("user"))
+        conversation = new_id("conv")
+        await database.execute("INSERT INTO tenants (id, name) VALUES ($1, 'T')", who.tenant_id)
+        await database.execute(
+            "INSERT INTO users (tenant_id, id, name) VALUES ($1, $2, 'U')", who.tenant_id, who.user_id
+        )
+        await database.execute(
+            "INSERT INTO conversations (tenant_id, id, user_id, title, last_seq)"
+            " VALUES ($1, $2, $3, 'Old otter', 1)",
+            who.tenant_id,
+            conversation,
+            who.user_id,
+        )
+        await database.execute(
+            "INSERT INTO messages (tenant_id, id, conversation_id, seq, role, status, content_json)"
+            " VALUES ($1, $2, $3, 1, 'user', 'complete', $4::json)",
+            who.tenant_id,
+            new_id("msg"),
+            conversation,
+            '"A heron\\u0000flies"',
+        )
+
         await migrate(database)
-    await database.execute(
-        "INSERT INTO usage_events (tenant_id, id, user_id, request_id, model, engine, prompt_tokens,"
-        " completion_tokens, cached_tokens) VALUES ('t', 'usage_1', 'u', 'r', 'fast', 'http://a', 7, 3, 2)"
-    )
 
-    assert [each.version for each in await migrate(database)] == [
-        each.version for each in known_migrations()[3:]
-    ]
-
-    row = await database.fetchrow(
-        "SELECT replica, route, attempt, cost, prompt_tokens, completion_tokens, cached_tokens"
-        " FROM usage_events WHERE tenant_id = 't' AND id = 'usage_1' AND model = 'fast'"
-    )
-    assert row is not None
-    assert tuple(row.values()) == ("http://a", "", 1, 0, 7, 3, 2)
-    await database.close()
+        (listed,), _ = await PostgresConversations(database).list_page(who, None, 10)
+        assert (listed.id, listed.pinned, listed.archived, listed.project_id) == (
+            conversation,
+            False,
+            False,
+            None,
+        )
+        for word in ("otter", "heron"):
+            (found,), _ = await PostgresSearch(database).search(who, SearchQuery(text=word), None, 10)
+            assert found.conversation_id == conversation
 
 
-async def test_conversations_of_version_5_are_found_and_listed_afterwards(
-    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    earlier = [each for each in known_migrations() if each.version <= 5]
-    with monkeypatch.context() as before:
-        before.setattr(migrations, "known_migrations", lambda: earlier)
-        database = await open_database(empty_postgres_url)
+async def test_the_accounts_and_turns_of_version_5_are_kept(empty_postgres_url: str) -> None:
+    async with database_of_version(5, empty_postgres_url) as database:
+        for sql in (
+            "INSERT INTO tenants (id, name) VALUES ('t', 'T')",
+            "INSERT INTO users (tenant_id, id, name, is_admin) VALUES ('t', 'u', 'Ada', true)",
+            "INSERT INTO sessions (tenant_id, id, user_id, expires_at)"
+            " VALUES ('t', 's', 'u', now() + interval '1 day')",
+            "INSERT INTO conversations (tenant_id, id, user_id) VALUES ('t', 'c', 'u')",
+            "INSERT INTO turns (tenant_id, id, conversation_id, user_id, message_id, request_id, body_sha256,"
+            " model, state) VALUES ('t', 'x', 'c', 'u', 'm', 'r', '', 'fast', 'complete')",
+        ):
+            await database.execute(sql)
+
         await migrate(database)
-    who = Principal(tenant_id=new_id("tenant"), user_id=new_id("user"))
-    conversation = new_id("conv")
-    await database.execute("INSERT INTO tenants (id, name) VALUES ($1, 'T')", who.tenant_id)
-    await database.execute(
-        "INSERT INTO users (tenant_id, id, name) VALUES ($1, $2, 'U')", who.tenant_id, who.user_id
-    )
-    await database.execute(
-        "INSERT INTO conversations (tenant_id, id, user_id, title, last_seq)"
-        " VALUES ($1, $2, $3, 'Old otter', 1)",
-        who.tenant_id,
-        conversation,
-        who.user_id,
-    )
-    await database.execute(
-        "INSERT INTO messages (tenant_id, id, conversation_id, seq, role, status, content_json)"
-        " VALUES ($1, $2, $3, 1, 'user', 'complete', $4::json)",
-        who.tenant_id,
-        new_id("msg"),
-        conversation,
-        '"A heron\\u0000flies"',
-    )
 
-    await migrate(database)
-
-    (listed,), _ = await PostgresConversations(database).list_page(who, None, 10)
-    assert (listed.id, listed.pinned, listed.archived, listed.project_id) == (
-        conversation,
-        False,
-        False,
-        None,
-    )
-    for word in ("otter", "heron"):
-        (found,), _ = await PostgresSearch(database).search(who, SearchQuery(text=word), None, 10)
-        assert found.conversation_id == conversation
-    await database.close()
+        user = await PostgresAccounts(database).find_session("s")
+        assert user is not None
+        assert (user.name, user.is_admin, user.plan) == ("Ada", True, None)
+        (session,) = await PostgresAccounts(database).list_sessions(Principal(tenant_id="t", user_id="u"))
+        assert (session.last_seen_at, session.user_agent) == (None, "")
+        assert await database.fetchval("SELECT time_to_first_token_ms IS NULL FROM turns")

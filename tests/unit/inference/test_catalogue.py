@@ -11,7 +11,7 @@ import pytest
 from triplane.domain.events import Usage
 from triplane.inference.catalogue import CatalogueError, Route, parse_catalogue, read_catalogue
 from triplane.inference.engines.opening import EngineOpener
-from triplane.inference.offers import card_of_model
+from triplane.inference.offers import card_of_model, catalogue_view
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -70,6 +70,17 @@ def test_the_card_tells_what_all_of_the_first_routes_can() -> None:
     assert card.supports_continuation
 
 
+def test_administrators_see_all_that_a_route_can() -> None:
+    raw = whole()
+    raw["routes"]["cloud"]["abilities"] = ["vision", "logprobs"]
+    fast, small = catalogue_view(parse_catalogue(raw)).models
+
+    local, cloud = fast.routes[1:3]
+    assert (local.name, local.abilities) == ("local", ["tools", "json_schema", "continuation", "logprobs"])
+    assert (cloud.name, cloud.abilities) == ("cloud", ["vision", "logprobs"])
+    assert small.offer == card_of_model(parse_catalogue(raw), "small").offer
+
+
 def test_an_unknown_plan_is_the_default_one() -> None:
     raw = whole()
     assert parse_catalogue(raw).plan("nobody knows").weight == 1
@@ -116,6 +127,10 @@ BREAK = {
     "a step to itself": (
         {"models.fast.degrade": [{"over_wait_s": 5, "model": "fast"}]},
         "'fast' is no other",
+    ),
+    "a step to a model that only embeds": (
+        {"routes.cheap.abilities": ["embeddings"]},
+        "models.fast.degrade: 'small' only embeds",
     ),
     "a step to nowhere": ({"models.fast.degrade": [{"over_wait_s": 5, "model": "x"}]}, "'x' is no other"),
     "a name with a blank": ({"models.a b": {"routes": ["local"]}}, "`key` in `$.models`"),

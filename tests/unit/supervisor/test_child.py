@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import psutil
@@ -14,6 +14,7 @@ import pytest_asyncio
 from triplane.adapters.embedded.child import ChildFailed, ChildSpec
 from triplane.adapters.embedded.run_folder import RunFolder
 from triplane.adapters.embedded.supervisor import Supervisor, run_until_told
+from waiting import until
 
 WAITS = "import time; time.sleep(60)"
 
@@ -62,12 +63,8 @@ def writes(path: Path) -> str:
     return f"import pathlib, time; pathlib.Path({str(path)!r}).write_text('up'); time.sleep(60)"
 
 
-def exists(path: Path) -> Callable[[], "asyncio.Future[None]"]:
-    async def wait() -> None:
-        while not path.exists():  # noqa: ASYNC110, ASYNC240
-            await asyncio.sleep(0.01)
-
-    return lambda: asyncio.ensure_future(wait())
+def exists(path: Path) -> Callable[[], Awaitable[None]]:
+    return lambda: until(path.exists, within_s=15)
 
 
 async def test_start_returns_once_the_child_is_ready(supervisor: Supervisor, tmp_path: Path) -> None:
@@ -214,8 +211,7 @@ async def main():
 asyncio.run(main())
 """
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
-    async with asyncio.timeout(15):
-        await exists(sign)()
+    await until(sign.exists, within_s=15)
     child = psutil.Process(RunFolder(tmp_path).read_children()[0].pid)
 
     process.kill()

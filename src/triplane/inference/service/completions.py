@@ -40,7 +40,7 @@ class Completions:
                 if bill.usage.total_tokens:  # else nothing was computed, and leaving refunds
                     reserved.settle(bill.usage)
                 raise
-            headers = _headers(request_id, reserved)
+            headers = answer_headers(request_id, reserved)
             try:
                 async with aclosing(completion):
                     if asked.stream:
@@ -58,11 +58,11 @@ class Completions:
         with await self._limiter.reserve(flow, asked.model, 0) as reserved:
             counts = await self._gateway.count_tokens(asked.model, counted_messages(asked))
             reserved.settle(Usage())
-        headers = [("content-type", "application/json"), *_headers(request_id, reserved)]
+        headers = [("content-type", "application/json"), *answer_headers(request_id, reserved)]
         reply.send(200, headers, msgspec.json.encode({"input_tokens": sum(counts)}))
 
 
-def _headers(request_id: str, reserved: Reservation) -> list[tuple[str, str]]:
+def answer_headers(request_id: str, reserved: Reservation) -> list[tuple[str, str]]:
     """Each wire's clients look for the request's id in a header of their own."""
     return [("x-request-id", request_id), ("request-id", request_id), *limit_headers(reserved.limits)]
 

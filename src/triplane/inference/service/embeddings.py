@@ -6,11 +6,11 @@ from triplane.domain.completion import Flow
 from triplane.domain.embeddings import estimated_input_tokens
 from triplane.inference.gateway import Gateway
 from triplane.inference.limits import Limiter
+from triplane.inference.service.completions import answer_headers
 from triplane.inference.service.metering import open_bill
 from triplane.inference.service.reply import Reply
 from triplane.inference.service.usage_log import UsageLog
 from triplane.wire.embeddings import EmbeddingsRequest, embedding_request, encode_embeddings
-from triplane.wire.limit_headers import limit_headers
 from triplane.wire.strict_json import decode_strictly
 
 EMBEDDINGS = "/v1/embeddings"
@@ -40,9 +40,5 @@ class Embeddings:
                 if is_whole or bill.usage.total_tokens:  # else nothing was computed, and leaving refunds
                     reserved.settle(bill.usage)
             whole = await encode_embeddings(asked, vectors, embedding.usage)
-        headers = [
-            ("content-type", "application/json"),
-            ("x-request-id", request_id),
-            *limit_headers(reserved.limits),
-        ]
+        headers = [("content-type", "application/json"), *answer_headers(request_id, reserved)]
         reply.send(200, headers, whole)

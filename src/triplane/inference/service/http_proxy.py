@@ -63,8 +63,8 @@ _READY = Route("/readyz", "GET", True)
 _METRICS = Route("/metrics", "GET", True)
 _EMBEDDINGS = Route(EMBEDDINGS, "POST", False)
 _COUNT = Route(COUNT_TOKENS, "POST", False)
-_COMPLETING = (_CHAT, _MESSAGES, _EMBEDDINGS, _COUNT)
-_ROUTES = {route.name: route for route in (*_COMPLETING, _MODELS, _LIVE, _READY, _METRICS)}
+_ASKING = (_CHAT, _MESSAGES, _EMBEDDINGS, _COUNT)
+_ROUTES = {route.name: route for route in (*_ASKING, _MODELS, _LIVE, _READY, _METRICS)}
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -113,7 +113,7 @@ class HttpProxy:
         if route.is_public:
             return Admitted(route, None)
         flow = self._keys.find(head.header(b"authorization"), head.header(b"x-api-key"))
-        if route in _COMPLETING and not is_json(head.header(b"content-type")):
+        if route in _ASKING and not is_json(head.header(b"content-type")):
             raise UnsupportedMediaType("Send the body as JSON, with `Content-Type: application/json`.")
         return Admitted(route, flow)
 
@@ -121,7 +121,7 @@ class HttpProxy:
         began = perf_counter()
         status = 499
         try:
-            if admitted.route in _COMPLETING and admitted.flow is not None:
+            if admitted.route in _ASKING and admitted.flow is not None:
                 await self._complete(admitted.flow, head, body, reply)
             else:
                 await self._answers[admitted.route.name](head, reply)
