@@ -77,6 +77,7 @@ async def test_a_pin_stands_above_however_old_it_is_and_what_is_in_no_list_has_i
         await expect(page.get_by_role("banner").get_by_text("Filed away")).to_be_visible()
         pins = page.get_by_role("region", name="Pinned").get_by_role("link")
         await expect(pins.filter(has_text="Older than all")).to_be_visible()
+        await page.goto("/")
         await call(page, "POST", "/v1/conversations/bulk", {"action": "delete", "ids": [old, filed, *newer]})
 
 
