@@ -69,8 +69,9 @@ export function mustBeRead(pages: Pages, event: ActivityEvent, belongs: (convers
   if (pages.flat().some(({ id }) => id === event.conversation_id)) return false;
   // It may be temporary or archived, or stand on a page further down.
   if (event.type === "turn.started") return true;
-  // Only what was pinned, moved, archived or brought back comes with how it stands now.
-  if (event.type !== "conversation.updated" && event.type !== "conversation.created") return false;
+  if (event.type === "conversation.created") return belongs(marked(begun(event, 0), event)); // on another device
+  // Only what was pinned, moved or archived comes with how it stands now.
+  if (event.type !== "conversation.updated") return false;
   return event.archived !== undefined && belongs(marked(begun(event, 0), event));
 }
 

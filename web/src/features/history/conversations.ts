@@ -82,7 +82,13 @@ export function applyToRunningTurns(client: QueryClient, event: ActivityEvent): 
 
 /** What is on its way may have been read before the change that was just taken in. */
 function refetchIfFetching(client: QueryClient, queryKey: readonly string[]): void {
-  if (client.isFetching({ queryKey }) > 0) void client.invalidateQueries({ queryKey });
+  if (client.isFetching({ queryKey }) > 0) void readAnew(client, queryKey);
+}
+
+/** Also what is on its way for the first time, which the client by itself would wait for. */
+async function readAnew(client: QueryClient, queryKey: readonly string[]): Promise<void> {
+  await client.cancelQueries({ queryKey, predicate: ({ state }) => state.data === undefined });
+  await client.invalidateQueries({ queryKey });
 }
 
 function changeConversations(client: QueryClient, change: (conversation: Conversation) => Conversation | null): void {
@@ -93,9 +99,9 @@ function changeConversations(client: QueryClient, change: (conversation: Convers
   });
 }
 
-export const refreshConversations = (client: QueryClient) => client.invalidateQueries({ queryKey: KEY });
+export const refreshConversations = (client: QueryClient) => readAnew(client, KEY);
 
-export const refreshRunningTurns = (client: QueryClient) => client.invalidateQueries({ queryKey: RUNNING });
+export const refreshRunningTurns = (client: QueryClient) => readAnew(client, RUNNING);
 
 export function useRename() {
   const client = useQueryClient();
