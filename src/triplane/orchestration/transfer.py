@@ -16,6 +16,19 @@ from triplane.domain.events import FinishReason, TurnStatus
 
 FORMAT = "triplane.export"
 
+MOST_MESSAGES = 20_000
+"""Of one conversation."""
+
+
+class ConversationRefused(Exception):
+    """This one can't be read; the message says why, for its owner."""
+
+
+def require_bounded(messages: int) -> None:
+    """Raises ConversationRefused."""
+    if messages > MOST_MESSAGES:
+        raise ConversationRefused(f"It has more than {MOST_MESSAGES:,} messages.")
+
 
 class TransferredMessage(msgspec.Struct, frozen=True, kw_only=True):
     """`parent_id` names a message before this one; None is the conversation's beginning."""
