@@ -19,6 +19,7 @@ from triplane.orchestration.transfer import (
     ConversationRefused,
     TransferredConversation,
     TransferredMessage,
+    is_past,
     require_bounded,
 )
 
@@ -285,7 +286,8 @@ def _time(at: float | None) -> datetime | None:
         return None
     while at > 1e11:
         at /= 1000
-    return datetime.fromtimestamp(at, UTC)
+    time = datetime.fromtimestamp(at, UTC)
+    return time if is_past(time) else None
 
 
 def _digest(raw: bytes | msgspec.Raw) -> str:

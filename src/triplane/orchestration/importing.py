@@ -21,6 +21,7 @@ from triplane.orchestration.transfer import (
     TransferredConversation,
     TransferStore,
     in_order,
+    is_past,
     require_bounded,
 )
 
@@ -178,6 +179,8 @@ def _conversation(raw: msgspec.Raw, source: Source) -> TransferredConversation:
     times = [read.created_at, read.updated_at, *(message.created_at for message in read.messages)]
     if any(time.tzinfo is None for time in times):
         raise ConversationRefused("A time of it has no time zone.")
+    if not all(map(is_past, times)):
+        raise ConversationRefused("A time of it is before 1970, or still to come.")
     title = (read.title or "").replace("\0", "").strip()[:200] or None
     return msgspec.structs.replace(read, title=title)
 

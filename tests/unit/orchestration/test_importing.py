@@ -74,3 +74,54 @@ async def test_conversations_are_read_beside_the_loop(monkeypatch: pytest.Monkey
 
     assert [(each.title, each.reason) for each in told.skipped] == [("Boats", "It is broken.")]
     assert readers[0] is not threading.main_thread()
+
+
+MESSAGE = {"id": "m", "role": "user", "content": "Hi", "created_at": "2026-01-02T03:04:05Z"}
+OURS = {
+    "id": "c",
+    "title": "Boats",
+    "created_at": "2026-01-02T03:04:05Z",
+    "updated_at": "2026-01-02T03:04:05Z",
+    "messages": [MESSAGE],
+}
+
+
+def ours(**changes: Any) -> dict[str, Any]:
+    return {"object": "triplane.export", "version": 1, "conversations": [OURS | changes]}
+
+
+async def test_a_file_of_ours_is_imported_as_it_is() -> None:
+    settings = {"temperature": 2, "max_tokens": 5, "model": "small"}
+    told, (written,) = await imported(ours(settings=settings, metadata={"a": "b"}))
+    assert (told.skipped, written.settings.max_tokens, written.metadata) == ([], 5, {"a": "b"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"messages": [MESSAGE | {"status": "streaming"}]}, "streaming"),
+        ({"settings": {"temperature": 9}}, "settings.temperature"),
+        ({"settings": {"top_p": -1}}, "settings.top_p"),
+        ({"settings": {"max_tokens": 0}}, "settings.max_tokens"),
+        ({"settings": {"model": "x" * 201}}, "settings.model"),
+        ({"settings": {"instructions": "x" * 8001}}, "settings.instructions"),
+        ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
+        ({"metadata": {"a": "x" * 513}}, "metadata"),
+        ({"updated_at": "2300-01-01T00:00:00Z"}, "still to come"),
+        ({"created_at": "1969-12-31T23:59:59Z"}, "before 1970"),
+        ({"messages": [MESSAGE | {"created_at": "9999-01-01T00:00:00Z"}]}, "still to come"),
+        ({"created_at": "2026-01-02T03:04:05"}, "no time zone"),
+    ],
+)
+async def test_a_file_of_ours_may_have_been_changed_and_is_held_to_what_the_api_allows(
+    changes: dict[str, Any], reason: str
+) -> None:
+    told, written = await imported(ours(**changes))
+    assert written == []
+    assert reason in told.skipped[0].reason
+
+
+async def test_a_foreign_time_that_is_still_to_come_counts_as_none() -> None:
+    message = {"author": {"role": "user"}, "content": {"parts": ["Hi"]}, "create_time": 5e9}
+    _, (written,) = await imported([{"mapping": {"a": {"message": message}}, "create_time": 1.7e9}])
+    assert written.messages[0].created_at == written.created_at

@@ -8,7 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from triplane.domain.completion import Content, Message, Role, TextPart, ToolCall
-from triplane.domain.conversation import Conversation, ConversationSettings, StoredMessage
+from triplane.domain.conversation import Conversation, ConversationSettings, Metadata, StoredMessage
 from triplane.domain.errors import InvalidRequest, NotFound
 from triplane.domain.events import FinishReason, TurnStatus
 from triplane.domain.ids import is_id
@@ -18,17 +18,11 @@ from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.pages import Deleted, Page, page_of
 from triplane.orchestration.bff.request import StrictRequest
 from triplane.orchestration.conversation_ports import Marks, Place, Which
-from triplane.wire.chat_completions import TokenLimit
 
 _LARGEST_SEQ = 2**31 - 1
 
 Title = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-Metadata = Annotated[
-    dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]],
-    msgspec.Meta(max_length=16),
-]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
-Instructions = Annotated[str, msgspec.Meta(max_length=8000)]
 
 
 class InputText(msgspec.Struct, frozen=True, tag="input_text", forbid_unknown_fields=True):
@@ -50,14 +44,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     content: Text | Annotated[list[InputText | OutputText], msgspec.Meta(min_length=1)]
 
 
-class WireSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class WireSettings(ConversationSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What holds for every turn of the conversation that doesn't say otherwise."""
-
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    max_tokens: TokenLimit | None = None
-    instructions: Instructions | None = None
 
 
 class NewConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,7 +127,7 @@ async def create_conversation(
         Place(
             project_id=require_project_id(new.project_id),
             temporary=new.temporary,
-            settings=_settings_of(new.settings) or ConversationSettings(),
+            settings=new.settings or ConversationSettings(),
         ),
     )
     if not created.temporary:
@@ -213,7 +201,7 @@ async def update_conversation(
             pinned=data.pinned,
             archived=data.archived,
             project_id=data.project_id and require_project_id(data.project_id),
-            settings=_settings_of(data.settings),
+            settings=data.settings,
         ),
     )
     announce_marks(deps.announcer, request.principal, "conversation.updated", changed)
@@ -273,10 +261,6 @@ def require_project_id(project_id: str | None) -> str | None:
     if project_id is not None and not is_id("proj", project_id):
         raise NotFound("There is no such project.", param="project_id")
     return project_id
-
-
-def _settings_of(settings: WireSettings | None) -> ConversationSettings | None:
-    return None if settings is None else ConversationSettings(**msgspec.structs.asdict(settings))
 
 
 def _title(title: str | None) -> str | None:
