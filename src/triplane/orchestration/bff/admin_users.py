@@ -28,6 +28,7 @@ from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.my_sessions import seconds
 from triplane.orchestration.bff.pages import Deleted, Page, page_of
 from triplane.orchestration.bff.request import StrictRequest
+from triplane.orchestration.history_ports import HotWindow
 
 UserName = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 PlanName = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
@@ -81,6 +82,7 @@ class LinkObject(msgspec.Struct, frozen=True, kw_only=True):
 class AdministrationDeps:
     users: UserAdministration
     data: UserDataStore
+    hot_window: HotWindow
     stop: StopTurns
     door: AdminDoor
     catalogue: Callable[[], Awaitable[CatalogueView]]
@@ -196,11 +198,17 @@ def admin_user_handlers(administration: AdministrationDeps) -> list[HTTPRouteHan
         stopping = await users.change(actor, _require_id(user_id), UserChange(disabled=True))
         await administration.stop(stopping)
         gone = Principal(tenant_id=tenant_id, user_id=user_id)
-        await delete_data(gone, administration.data, administration.stop, deps.announcer)
+        await _delete_data(gone, administration, deps)
         await users.remove(actor, user_id)
         return Deleted(id=user_id, object="user.deleted")
 
     return [list_users, create_user, retrieve_user, change_user, create_link, delete_user]
+
+
+async def _delete_data(gone: Principal, administration: AdministrationDeps, deps: AppDeps) -> None:
+    await delete_data(
+        gone, administration.data, administration.hot_window, administration.stop, deps.announcer
+    )
 
 
 def present_user(managed: ManagedUser) -> UserObject:
