@@ -1,5 +1,6 @@
 """Projects, settings, search, shares, restore and bulk, over HTTP and real stores."""
 
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from triplane.adapters.postgres.purge import PostgresPurge
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.orchestration.purging import purge_all
+from triplane.orchestration.searching import Segment, highlight
 
 
 @pytest.fixture
@@ -193,6 +195,22 @@ async def test_search_finds_titles_first_then_messages_each_conversation_once(
         hit["conversation_id"] for hit in await found(client, "otter", include_archived="true")
     ]
     assert await found(client, "?!") == []
+
+
+async def test_hits_are_shown_beside_the_loop(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(client, title="A heron")
+    threads: list[threading.Thread] = []
+
+    def noted(text: str, query: str) -> list[Segment]:
+        threads.append(threading.current_thread())
+        return highlight(text, query)
+
+    monkeypatch.setattr("triplane.orchestration.bff.search.highlight", noted)
+
+    assert len(await found(client, "heron")) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 async def test_pages_of_a_search_hold_each_hit_once(client: httpx.AsyncClient) -> None:

@@ -151,6 +151,15 @@ async def test_what_is_deleted_while_it_is_indexed_leaves_no_entry(
     assert await database.fetchval("SELECT count(*) FROM search_entries") == 0
 
 
+async def test_of_a_long_message_only_what_is_searched_is_read(database: Database, who: Principal) -> None:
+    await imported(database, who, messages=1)
+    await database.execute("UPDATE messages SET content_json = to_json('word1 ' || repeat('x', 150000))")
+
+    (found,), _ = await PostgresSearch(database).search(who, SearchQuery(text="word1"), None, 10)
+
+    assert (found.text[:7], len(found.text)) == ("word1 x", 100_000)
+
+
 INDEX = "SELECT index_messages($1, $2)"
 
 

@@ -7,11 +7,9 @@ import asyncpg
 import structlog
 
 from triplane.adapters.postgres.pool import Database
-from triplane.adapters.postgres.rows import to_content
-from triplane.domain.completion import text_of
 from triplane.domain.conversation import Principal
 from triplane.domain.errors import StoreUnavailable
-from triplane.orchestration.searching import Found, Place, SearchQuery
+from triplane.orchestration.searching import SEARCHED_CHARACTERS, Found, Place, SearchQuery
 
 
 class PostgresSearch:
@@ -36,6 +34,7 @@ class PostgresSearch:
             after.score if after else None,
             after.conversation_id if after else None,
             limit,
+            SEARCHED_CHARACTERS,
         )
         return [_found(row) for row in rows], at
 
@@ -103,7 +102,7 @@ WITH query AS MATERIALIZED (
     WHERE $7::boolean IS NULL OR (by_title, score, id) < ($7, $8::float8, $9::text)
     ORDER BY by_title DESC, score DESC, id DESC LIMIT $10
 )
-SELECT page.*, m.seq, m.role, m.content_json
+SELECT page.*, m.seq, m.role, left(message_text(m.content_json), $11) AS text
 FROM page LEFT JOIN messages m ON m.tenant_id = page.tenant_id AND m.id = page.message_id
 ORDER BY by_title DESC, score DESC, id DESC"""
 
@@ -119,5 +118,5 @@ def _found(row: asyncpg.Record) -> Found:
         message_id=row["message_id"],
         seq=row["seq"],
         role=row["role"],
-        text=text_of(to_content(row["content_json"])),
+        text=row["text"] or "",
     )

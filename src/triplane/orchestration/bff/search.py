@@ -1,5 +1,6 @@
 """`GET /v1/search`: conversations by the words in them."""
 
+import asyncio
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Literal
@@ -75,7 +76,7 @@ def search_handlers(search: SearchStore) -> list[HTTPRouteHandler]:
             at=at, by_title=last.by_title, score=last.score, conversation_id=last.conversation_id
         )
         return SearchResults(
-            data=[_present(each, q) for each in found[:limit]],
+            data=await asyncio.to_thread(_present_all, found[:limit], q),
             next=_cursor(following) if following else None,
         )
 
@@ -95,6 +96,11 @@ def _place(cursor: str) -> Place:
     except (ValueError, binascii.Error, msgspec.DecodeError):
         raise InvalidRequest("after: this is no cursor of a search.", param="after") from None
     return place
+
+
+def _present_all(found: list[Found], query: str) -> list[SearchHit]:
+    """Blocks: a hundred long messages are work."""
+    return [_present(each, query) for each in found]
 
 
 def _present(found: Found, query: str) -> SearchHit:
