@@ -167,11 +167,20 @@ class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
     time_to_first_token_ms: int | None = None
 
 
+class TurnCall(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine call of a turn. `is_last`: of its completion, no other followed. A continuation, and a
+    takeover, are completions of their own."""
+
+    call: EngineCall
+    is_last: bool
+
+
 class TurnDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn, and the engine calls that were billed for it, the first first."""
+    """A turn, the engine calls that were billed for it, the first first, and the cost of all there were."""
 
     record: TurnRecord
-    calls: list[EngineCall]
+    calls: list[TurnCall]
+    cost: int
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):

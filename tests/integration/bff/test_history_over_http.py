@@ -14,6 +14,7 @@ from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.purge import PostgresPurge
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.pipeline import RedisPipeline
+from triplane.orchestration.bff.shares import READS_A_SECOND
 from triplane.orchestration.purging import purge_all
 from triplane.orchestration.searching import Segment, highlight
 
@@ -259,6 +260,18 @@ async def test_a_share_is_a_snapshot_that_anybody_with_its_secret_reads_until_it
         assert (await anybody.get(f"/v1/shared/{secret}")).status_code == 200
         assert (await client.delete(f"/v1/shares/{share['id']}")).status_code == 200
         assert (await anybody.get(f"/v1/shared/{secret}")).status_code == 404
+
+
+async def test_who_reads_shares_too_fast_keeps_nobody_else_from_reading(
+    bff: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triplane.orchestration.bff.shares.monotonic", lambda: 5.0)
+    async with httpx.AsyncClient(base_url=bff.url) as anybody:
+        fast = [(await anybody.get("/v1/shared/x")).status_code for _ in range(READS_A_SECOND + 1)]
+        other = await anybody.get("/v1/shared/x", headers={"x-forwarded-for": "192.0.2.7"})
+
+    assert fast == [404] * READS_A_SECOND + [429]
+    assert other.status_code == 404
 
 
 async def test_nobody_else_reaches_any_of_it(client: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:

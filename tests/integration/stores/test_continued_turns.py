@@ -34,6 +34,7 @@ from triplane.domain.events import Delta, EngineEvent, Finished, FinishReason, L
 from triplane.domain.ids import new_id
 from triplane.orchestration.asks import Ask
 from triplane.orchestration.background import BackgroundTasks
+from triplane.orchestration.bff.turn_object import present_details
 from triplane.orchestration.branching import Another, continue_turn, regenerate_turn
 from triplane.orchestration.conversation_ports import Marks
 from triplane.orchestration.following import FollowDeps, follow_turn
@@ -170,6 +171,15 @@ async def test_an_answer_stays_though_its_continuation_fails_at_the_instructions
 
     assert (await worker.turn(turn_id)).content == "Once upon"
     assert (await worker.rows())[-1].content == "Once upon"
+
+
+async def test_each_part_of_a_continued_answer_was_answered_by_its_call(worker: Worker) -> None:
+    turn_id = await worker.told()
+    await worker.go_on(turn_id, " a", " time")
+
+    shown = present_details(await PostgresTurns(worker.database).details(worker.who, turn_id))
+
+    assert [call.outcome for call in shown.calls] == ["answered", "answered"]
 
 
 def text(entries: list[LogEntry]) -> str:

@@ -195,5 +195,8 @@ class UsageReports(Protocol):
         last: date,
         by: Sequence[UsageDimension],
     ) -> list[UsageRow]:
-        """From the day `first` to `last`, both included, in UTC; of one user, or of the whole tenant."""
+        """From the day `first` to `last`, both included, in UTC; of one user, or of the whole tenant.
+
+        Raises InvalidRequest where that is too many rows.
+        """
         ...

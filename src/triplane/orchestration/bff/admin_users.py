@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from triplane.domain.conversation import Principal
-from triplane.domain.errors import InvalidRequest, NotFound
+from triplane.domain.errors import Conflict, InvalidRequest, NotFound
 from triplane.domain.ids import is_id
 from triplane.domain.money import dollars
 from triplane.domain.offers import CatalogueView
@@ -199,7 +199,11 @@ def admin_user_handlers(administration: AdministrationDeps) -> list[HTTPRouteHan
         await administration.stop(stopping)
         gone = Principal(tenant_id=tenant_id, user_id=user_id)
         await _delete_data(gone, administration, deps)
-        await users.remove(actor, user_id)
+        try:
+            await users.remove(actor, user_id)
+        except Conflict:  # what was under way when they were disabled has written something
+            await _delete_data(gone, administration, deps)
+            await users.remove(actor, user_id)
         return Deleted(id=user_id, object="user.deleted")
 
     return [list_users, create_user, retrieve_user, change_user, create_link, delete_user]
