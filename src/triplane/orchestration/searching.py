@@ -31,7 +31,7 @@ _CONTEXT = 400
 """Characters around a block that tell whether a word begins and ends where it seems to."""
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class SearchCursor(msgspec.Struct, frozen=True, kw_only=True):
     """Where a page of hits ended: those of one search are ranked as of the same moment."""
 
     at: datetime
@@ -63,7 +63,7 @@ class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 class SearchStore(Protocol):
     async def search(
-        self, who: Principal, query: SearchQuery, after: Place | None, limit: int
+        self, who: Principal, query: SearchQuery, after: SearchCursor | None, limit: int
     ) -> tuple[list[Found], datetime]:
         """The user's conversations that have every word, the last also as a beginning; each once.
 

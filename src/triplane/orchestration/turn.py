@@ -232,8 +232,7 @@ async def stop_turn(who: Principal, turn_id: str, deps: TurnDeps) -> None:
     Raises NotFound. A turn that has ended already stays as it is.
     """
     await deps.turns.request_stop(who, turn_id)
-    if not deps.running.cancel(turn_id, STOP):
-        await deps.signals.send(turn_id)
+    await stop_at_once([turn_id], deps)
 
 
 async def stop_at_once(turn_ids: Sequence[str], deps: TurnDeps) -> None:

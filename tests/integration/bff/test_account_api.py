@@ -244,7 +244,8 @@ async def test_a_report_that_is_too_long_is_refused_and_not_cut(
     await database.execute(
         "INSERT INTO usage_events (tenant_id, id, user_id, request_id, model, replica, route, attempt, cost,"
         " prompt_tokens, completion_tokens, cached_tokens)"
-        " SELECT $1, 'usage_' || n, $2, 'r', 'm' || n, 'a', 'only', 1, 1, 1, 1, 0 FROM generate_series(1, 2) n",
+        " SELECT $1, 'usage_' || n, $2, 'r', 'm' || n, 'a', 'only', 1, 1, 1, 1, 0"
+        " FROM generate_series(1, 2) n",
         admin.tenant_id, admin.user_id,
     )  # fmt: skip
     async with bff.client() as client:

@@ -80,6 +80,19 @@ async def test_pins_archives_and_projects_choose_what_a_list_holds(client: httpx
     assert out["project_id"] is None
 
 
+async def test_an_empty_project_id_is_no_id_and_takes_nothing_out(client: httpx.AsyncClient) -> None:
+    project = (await client.post("/v1/projects", json={"name": "Boats"})).json()["id"]
+    conversation = (await made(client, project_id=project))["id"]
+    move = {"action": "move", "ids": [conversation], "project_id": ""}
+
+    one = await client.patch(f"/v1/conversations/{conversation}", json={"project_id": ""})
+    many = await client.post("/v1/conversations/bulk", json=move)
+
+    assert (one.status_code, many.status_code) == (404, 404)
+    assert await ids(client, project_id=project) == [conversation]
+    assert await ids(client, project_id="") == []
+
+
 async def test_deleting_a_project_leaves_its_conversations(client: httpx.AsyncClient) -> None:
     project = (await client.post("/v1/projects", json={"name": "Work"})).json()["id"]
     inside = (await made(client, project_id=project))["id"]

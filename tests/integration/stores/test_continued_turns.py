@@ -36,7 +36,7 @@ from triplane.orchestration.asks import Ask
 from triplane.orchestration.background import BackgroundTasks
 from triplane.orchestration.bff.turn_object import present_details
 from triplane.orchestration.branching import Another, continue_turn, regenerate_turn
-from triplane.orchestration.conversation_ports import Marks
+from triplane.orchestration.conversation_ports import ConversationChange
 from triplane.orchestration.following import FollowDeps, follow_turn
 from triplane.orchestration.recovery import take_over_lapsed
 from triplane.orchestration.turn import TurnDeps, accept_turn
@@ -156,7 +156,7 @@ async def test_an_answer_stays_though_its_continuation_fails_at_the_instructions
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ConversationSettings(instructions="Rhyme like a sailor.")
-    marks = Marks(settings=settings)
+    marks = ConversationChange(settings=settings)
     await worker.deps.conversations.update(worker.who, worker.conversation_id, None, None, marks=marks)
     turn_id = await worker.told()
     count = worker.gateway.count_tokens

@@ -9,7 +9,7 @@ import structlog
 from triplane.adapters.postgres.pool import Database
 from triplane.domain.conversation import Principal
 from triplane.domain.errors import StoreUnavailable
-from triplane.orchestration.searching import SEARCHED_CHARACTERS, Found, Place, SearchQuery
+from triplane.orchestration.searching import SEARCHED_CHARACTERS, Found, SearchCursor, SearchQuery
 
 
 class PostgresSearch:
@@ -19,7 +19,7 @@ class PostgresSearch:
         self._database = database
 
     async def search(
-        self, who: Principal, query: SearchQuery, after: Place | None, limit: int
+        self, who: Principal, query: SearchQuery, after: SearchCursor | None, limit: int
     ) -> tuple[list[Found], datetime]:
         at = after.at if after else await self._caught_up(who.tenant_id, who.user_id)
         rows = await self._database.fetch(

@@ -22,6 +22,7 @@ from triplane.orchestration.accounts.administration_ports import (
     UserDataStore,
 )
 from triplane.orchestration.accounts.data_deletion import StopTurns, delete_data
+from triplane.orchestration.accounts.user_rules import PlanName, UserName, require_plan, require_user_name
 from triplane.orchestration.bff.administrators import AdminDoor, actor_of
 from triplane.orchestration.bff.deps import AppDeps, Deps
 from triplane.orchestration.bff.errors import documented
@@ -30,8 +31,6 @@ from triplane.orchestration.bff.pages import Deleted, Page, page_of
 from triplane.orchestration.bff.request import StrictRequest
 from triplane.orchestration.history_ports import HotWindow
 
-UserName = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-PlanName = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
 _NO_STORE = {"cache-control": "no-store"}
 
 
@@ -123,7 +122,7 @@ def admin_user_handlers(administration: AdministrationDeps) -> list[HTTPRouteHan
         request: StrictRequest, deps: Deps, data: JSONBody[NewUser]
     ) -> Response[UserWithLink]:
         await door.admit(request)
-        name = _require_name(data.name)
+        name = require_user_name(data.name)
         await _require_plan(data.plan, administration)
         made = await users.add(actor_of(request), name, data.is_admin, data.plan)
         link = await _link(request, deps, made)
@@ -160,7 +159,7 @@ def admin_user_handlers(administration: AdministrationDeps) -> list[HTTPRouteHan
         if data.plan is not msgspec.UNSET:
             await _require_plan(data.plan, administration)
         change = UserChange(
-            name=data.name if data.name is msgspec.UNSET else _require_name(data.name),
+            name=data.name if data.name is msgspec.UNSET else require_user_name(data.name),
             is_admin=data.is_admin,
             plan=data.plan,
             disabled=data.disabled,
@@ -243,18 +242,9 @@ async def _link(request: StrictRequest, deps: AppDeps, managed: ManagedUser) -> 
     )
 
 
-def _require_name(name: str) -> str:
-    if not name.strip() or not name.isprintable():
-        raise InvalidRequest("Give the user a name of printable characters.", param="name")
-    return name.strip()
-
-
 async def _require_plan(plan: str | None, administration: AdministrationDeps) -> None:
-    if plan is None:
-        return
-    known = [each.id for each in (await administration.catalogue()).plans]
-    if plan not in known:
-        raise InvalidRequest(f"plan: there are {', '.join(known)}.", param="plan")
+    if plan is not None:
+        require_plan(plan, [each.id for each in (await administration.catalogue()).plans])
 
 
 def _require_id(user_id: str) -> str:

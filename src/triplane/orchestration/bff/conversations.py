@@ -12,12 +12,12 @@ from triplane.domain.conversation import Conversation, ConversationSettings, Met
 from triplane.domain.errors import InvalidRequest, NotFound
 from triplane.domain.events import FinishReason, TurnStatus
 from triplane.domain.ids import is_id
+from triplane.orchestration import conversation_ports
 from triplane.orchestration.announcing import announce_conversation, announce_marks
 from triplane.orchestration.bff.deps import Deps
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.pages import Deleted, Page, page_of
 from triplane.orchestration.bff.request import StrictRequest
-from triplane.orchestration.conversation_ports import Marks, Place, Which
 
 _LARGEST_SEQ = 2**31 - 1
 
@@ -124,7 +124,7 @@ async def create_conversation(
         _title(new.title),
         new.metadata or {},
         messages,
-        Place(
+        conversation_ports.NewConversation(
             project_id=require_project_id(new.project_id),
             temporary=new.temporary,
             settings=new.settings or ConversationSettings(),
@@ -155,7 +155,7 @@ async def list_conversations(
     """Those that aren't archived, of all projects. `project_id=none`: of no project."""
     if after is not None and not is_id("conv", after):
         raise InvalidRequest("after: this is not the id of a conversation.", param="after")
-    which = Which(
+    which = conversation_ports.ConversationFilter(
         archived=archived,
         pinned=pinned,
         project_id=msgspec.UNSET if project_id is None else None if project_id == "none" else project_id,
@@ -197,10 +197,10 @@ async def update_conversation(
         _title(data.title),
         data.metadata,
         data.active_leaf,
-        Marks(
+        conversation_ports.ConversationChange(
             pinned=data.pinned,
             archived=data.archived,
-            project_id=data.project_id and require_project_id(data.project_id),
+            project_id=changed_project(data.project_id),
             settings=data.settings,
         ),
     )
@@ -261,6 +261,11 @@ def require_project_id(project_id: str | None) -> str | None:
     if project_id is not None and not is_id("proj", project_id):
         raise NotFound("There is no such project.", param="project_id")
     return project_id
+
+
+def changed_project(project_id: str | msgspec.UnsetType | None) -> str | msgspec.UnsetType | None:
+    """None takes a conversation out of its project; no other value does. Raises NotFound."""
+    return msgspec.UNSET if project_id is msgspec.UNSET else require_project_id(project_id)
 
 
 def _title(title: str | None) -> str | None:
