@@ -11,7 +11,12 @@ from triplane.domain.conversation import Conversation, Principal, StoredMessage
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import new_id
 from triplane.orchestration.accounts.ports import UNKNOWN_ORIGIN, ApiKey, Origin, Session, User
-from triplane.orchestration.conversation_ports import BulkAction, Marks, Place, Which
+from triplane.orchestration.conversation_ports import (
+    BulkAction,
+    ConversationChange,
+    ConversationFilter,
+    NewConversation,
+)
 
 
 def _now() -> datetime:
@@ -66,8 +71,8 @@ class FakeAccountStore:
     async def end_other_sessions(self, who: Principal) -> int:
         return 0
 
-    async def note_seen(self, session_ids: Sequence[str]) -> None:
-        self.seen += session_ids
+    async def note_seen(self, sessions: Sequence[tuple[str, str]]) -> None:
+        self.seen += [session_id for _, session_id in sessions]
 
     async def add_api_key(self, who: Principal, key: ApiKey, secret_sha256: bytes) -> None:
         self.keys[secret_sha256] = (msgspec.structs.replace(who, api_key_id=key.id), key)
@@ -114,9 +119,9 @@ class FakeConversationStore:
         title: str | None,
         metadata: dict[str, str],
         items: Sequence[Message],
-        place: Place | None = None,
+        place: NewConversation | None = None,
     ) -> Conversation:
-        place = place or Place()
+        place = place or NewConversation()
         messages = [
             StoredMessage(
                 id=new_id("msg"),
@@ -146,7 +151,7 @@ class FakeConversationStore:
         return self._find(who, conversation_id).conversation
 
     async def list_page(
-        self, who: Principal, after: str | None, limit: int, which: Which | None = None
+        self, who: Principal, after: str | None, limit: int, which: ConversationFilter | None = None
     ) -> tuple[list[Conversation], bool]:
         archived = which.archived if which else False
         mine = [
@@ -166,9 +171,9 @@ class FakeConversationStore:
         title: str | None,
         metadata: dict[str, str] | None,
         active_leaf: str | None = None,
-        marks: Marks | None = None,
+        marks: ConversationChange | None = None,
     ) -> Conversation:
-        kept, marks = self._find(who, conversation_id), marks or Marks()
+        kept, marks = self._find(who, conversation_id), marks or ConversationChange()
         kept.conversation = msgspec.structs.replace(
             kept.conversation,
             title=kept.conversation.title if title is None else title,

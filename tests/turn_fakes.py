@@ -104,6 +104,7 @@ class ScriptedGateway:
         self.events = events
         self.waits: dict[int, asyncio.Event] = {}
         self.refusal: Exception | None = None
+        self.uncounted: Exception | None = None
         self.refused_calls: list[EngineCall] = []
         self.requests: list[CompletionRequest] = []
         self.completions: list[ScriptedCompletion] = []
@@ -124,6 +125,8 @@ class ScriptedGateway:
         return completion
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> list[int]:
+        if self.uncounted:
+            raise self.uncounted
         return [len(text_of(message.content).split()) + 2 for message in messages]
 
     def embed(self, request: EmbeddingRequest) -> "ScriptedEmbedding":

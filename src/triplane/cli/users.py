@@ -5,12 +5,12 @@ from triplane.adapters.postgres.accounts import PostgresAccounts
 from triplane.adapters.postgres.administration import PostgresAdministration
 from triplane.adapters.postgres.audit_log import add_entry
 from triplane.cli.accounts import administrator, command_line
-from triplane.cli.errors import CommandFailed
 from triplane.cli.secret import signing_secret
 from triplane.domain.limits import DEFAULT_PLAN
 from triplane.inference.catalogue import read_catalogue
 from triplane.orchestration.accounts.administration_ports import ManagedUser, UserChange
 from triplane.orchestration.accounts.sessions import Sessions
+from triplane.orchestration.accounts.user_rules import require_plan, require_user_name
 from triplane.settings import Settings
 
 _PAGE = 100
@@ -28,13 +28,12 @@ async def list_users(settings: Settings) -> list[str]:
 
 
 async def create_user(settings: Settings, name: str, *, is_admin: bool, plan: str | None) -> list[str]:
-    """The new user's id, and a one-time sign-in link if a server runs. Raises CommandFailed."""
+    """The new user's id, and a one-time sign-in link if a server runs. Raises InvalidRequest."""
     _require_plan(settings, plan)
-    if not name.strip() or not name.isprintable() or len(name) > 100:
-        raise CommandFailed("Give the user a name of 1 to 100 printable characters.")
+    name = require_user_name(name)
     async with administrator(settings) as (database, who):
         actor = command_line(who)
-        made = await PostgresAdministration(database).add(actor, name.strip(), is_admin, plan)
+        made = await PostgresAdministration(database).add(actor, name, is_admin, plan)
         url = _server_url(settings)
         if url is None:
             return [made.user.id]
@@ -51,7 +50,7 @@ async def disable_user(settings: Settings, user_id: str, *, disabled: bool) -> N
 
 
 async def set_plan(settings: Settings, user_id: str, plan: str) -> None:
-    """Raises NotFound, CommandFailed: no such plan."""
+    """Raises NotFound, InvalidRequest: no such plan."""
     _require_plan(settings, plan)
     async with administrator(settings) as (database, who):
         users = PostgresAdministration(database)
@@ -65,11 +64,9 @@ def _line(managed: ManagedUser) -> str:
 
 
 def _require_plan(settings: Settings, plan: str | None) -> None:
-    """Raises CommandFailed, CatalogueError."""
+    """Raises InvalidRequest, CatalogueError."""
     plans = read_catalogue(settings.catalogue).plans if settings.catalogue else {}
-    known = {DEFAULT_PLAN, *plans}
-    if plan is not None and plan not in known:
-        raise CommandFailed(f"There is no plan {plan!r}; the catalogue has {', '.join(sorted(known))}.")
+    require_plan(plan, {DEFAULT_PLAN, *plans})
 
 
 def _server_url(settings: Settings) -> str | None:

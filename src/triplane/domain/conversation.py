@@ -1,12 +1,13 @@
 """Conversations, their messages and turns, as the store keeps them and the API shows them."""
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
 from triplane.domain.completion import Content, Message, Role, ToolCall
 from triplane.domain.events import FinishReason, TurnStatus, Usage
-from triplane.domain.limits import LimitState
+from triplane.domain.limits import LimitState, TokenLimit
 from triplane.domain.money import EngineCall
 
 
@@ -26,14 +27,24 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None = None
 
 
-class ConversationSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What holds for every turn of a conversation that doesn't say otherwise."""
+Metadata = Annotated[
+    dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]],
+    msgspec.Meta(max_length=16),
+]
+Instructions = Annotated[str, msgspec.Meta(max_length=8000)]
 
-    model: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    instructions: str | None = None
+
+class ConversationSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What holds for every turn of a conversation that doesn't say otherwise.
+
+    Rows are held to the bounds too, as they are read: bounds only ever widen.
+    """
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    max_tokens: TokenLimit | None = None
+    instructions: Instructions | None = None
 
 
 class TurnSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -156,11 +167,20 @@ class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
     time_to_first_token_ms: int | None = None
 
 
+class TurnCall(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine call of a turn. `is_last`: of its completion, no other followed. A continuation, and a
+    takeover, are completions of their own."""
+
+    call: EngineCall
+    is_last: bool
+
+
 class TurnDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn, and the engine calls that were billed for it, the first first."""
+    """A turn, the engine calls that were billed for it, the first first, and the cost of all there were."""
 
     record: TurnRecord
-    calls: list[EngineCall]
+    calls: list[TurnCall]
+    cost: int
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):

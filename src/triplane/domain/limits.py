@@ -29,6 +29,9 @@ DEFAULT_ANSWER_TOKENS = 1024
 _BYTES_PER_TOKEN = 4
 """A rule of thumb, for text that nobody has counted yet."""
 
+TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+"""How long an answer may be."""
+
 PerMinute = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
 
 

@@ -31,6 +31,10 @@ class Event(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class NoServer(DependencyFailed):
+    """Nobody listens at the server's address."""
+
+
 class ApiClient:
     """Talks to the server at `url` with `key`. Close it with `async with`."""
 
@@ -82,7 +86,7 @@ class ApiClient:
         try:
             return await self._session.request(method, self._url.rstrip("/") + path, **content)
         except aiohttp.ClientConnectorError as error:
-            raise DependencyFailed(
+            raise NoServer(
                 f"No server answers at {self._url}. Start one with `triplane serve`, or give --url."
             ) from error
         except aiohttp.InvalidURL as error:

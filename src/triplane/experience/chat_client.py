@@ -1,12 +1,14 @@
 """A conversation from the terminal: its answers as they stream, its branches, and the way to earlier ones.
 
 It speaks to the server like any other client. A connection that breaks in the middle of an answer is taken up
-again from the last event seen; a question that may or may not have arrived is asked again under the same
-request id, which is one turn however often it comes.
+again from the last event seen, also where the server starts again meanwhile; a question that may or may not
+have arrived is asked again under the same request id, which is one turn however often it comes.
 """
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
+from time import monotonic
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +16,7 @@ import aiohttp
 import msgspec
 
 from triplane.domain.errors import DependencyFailed, InvalidRequest
-from triplane.experience.api_client import ApiClient, error_of
+from triplane.experience.api_client import ApiClient, NoServer, error_of
 from triplane.experience.chat_objects import (
     Chunk,
     ConversationLine,
@@ -28,7 +30,25 @@ from triplane.experience.chat_objects import (
     Outcome,
 )
 
-_RECONNECTS = 3
+_RECONNECT_WITHIN_S = 10.0
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+
+
+class _Outage:
+    """A server that can't be reached, as while it starts again: asked after longer and longer pauses."""
+
+    def __init__(self) -> None:
+        self._until = monotonic() + _RECONNECT_WITHIN_S
+        self._pause_s = _FIRST_PAUSE_S
+
+    async def waits(self) -> bool:
+        """Whether it is worth another try, and then the pause before it."""
+        if monotonic() >= self._until:
+            return False
+        await asyncio.sleep(self._pause_s)
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        return True
 
 
 class ChatClient:
@@ -167,18 +187,20 @@ class ChatClient:
     async def _pieces(self, method: str, path: str, body: object) -> AsyncIterator[str]:
         headers = {"idempotency-key": uuid.uuid4().hex} if method == "POST" else {}
         self.outcome = Outcome(self.conversation_id)
-        tries = 0
+        outage: _Outage | None = None
         while True:
             try:
                 async for chunk in self._chunks(method, path, body, headers):
-                    tries = 0
+                    outage = None
                     for choice in chunk.choices:
                         if choice.delta.content:
                             yield choice.delta.content
                 return
-            except (aiohttp.ClientError, TimeoutError) as error:
-                tries += 1
-                if self.conversation_id is None or tries > _RECONNECTS:
+            except (aiohttp.ClientError, TimeoutError, NoServer) as error:
+                outage = outage or _Outage()
+                if self.conversation_id is None or not await outage.waits():
+                    if isinstance(error, NoServer):
+                        raise
                     raise DependencyFailed("The connection to the server broke off.") from error
             if self._turn_id is not None:
                 method, body, headers = "GET", None, {}

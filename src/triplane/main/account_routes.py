@@ -36,11 +36,16 @@ def account_handlers(
     audit, data = PostgresAuditLog(database), PostgresUserData(database)
     door = AdminDoor(audit)
     administration = AdministrationDeps(
-        users=PostgresAdministration(database), data=data, stop=stop, door=door, catalogue=catalogue
+        users=PostgresAdministration(database),
+        data=data,
+        hot_window=turn.hot_window,
+        stop=stop,
+        door=door,
+        catalogue=catalogue,
     )
     return [
         *admin_user_handlers(administration),
-        *my_data_handlers(data, stop),
+        *my_data_handlers(data, turn.hot_window, stop),
         *usage_handlers(PostgresUsageReports(database), door, default_plan),
         *catalogue_handlers(catalogue, door),
         *audit_handlers(audit, door),

@@ -94,6 +94,7 @@ async def open_api(settings: Settings, leaving: "asyncio.Future[None]") -> Async
         objects = open_objects(settings.objects_url, settings.data_dir)
         gateway = gateway_of(settings, metrics, pipeline, stack)
         turns, conversations = PostgresTurns(database), PostgresConversations(database)
+        stack.push_async_callback(turns.aclose)
         reader = LogReader(redis)
         log, usage = RedisReplayLog(pipeline, reader), PostgresUsage(database)
         stack.push_async_callback(usage.aclose)

@@ -34,11 +34,12 @@ async def run_worker(settings: Settings) -> None:
         database = await database_of(settings, stack)
         pipeline = pipeline_of(settings, stack)
         gateway, usage = gateway_of(settings, Metrics(), pipeline, stack), PostgresUsage(database)
+        stack.push_async_callback(usage.aclose)
         titles = TitleDeps(
             conversations=PostgresConversations(database),
             gateway=gateway,
             usage=usage,
-            announcer=RedisAnnouncer(pipeline_of(settings, stack)),
+            announcer=RedisAnnouncer(pipeline),
         )
         summaries = SummaryDeps(history=PostgresHistory(database), gateway=gateway, usage=usage)
 

@@ -17,23 +17,26 @@ from triplane.domain.conversation import (
 )
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a new conversation belongs. A `temporary` one is in no list and is removed after a day."""
+class NewConversation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new conversation is beside title, metadata and items.
+
+    A `temporary` one is in no list and is removed after a day.
+    """
 
     project_id: str | None = None
     temporary: bool = False
     settings: ConversationSettings = ConversationSettings()
 
 
-class Which(msgspec.Struct, frozen=True, kw_only=True):
-    """Which conversations a list holds; `project_id` None is those of no project, unset all."""
+class ConversationFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """ConversationFilter conversations a list holds; `project_id` None is those of no project, unset all."""
 
     archived: bool = False
     pinned: bool | None = None
     project_id: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class Marks(msgspec.Struct, frozen=True, kw_only=True):
+class ConversationChange(msgspec.Struct, frozen=True, kw_only=True):
     """Changes beside title and metadata. `project_id` None takes a conversation out of its project."""
 
     pinned: bool | None = None
@@ -52,7 +55,7 @@ class ConversationStore(Protocol):
         title: str | None,
         metadata: dict[str, str],
         items: Sequence[Message],
-        place: Place | None = None,
+        place: NewConversation | None = None,
     ) -> Conversation:
         """Raises NotFound for a project that isn't the user's."""
         ...
@@ -60,7 +63,7 @@ class ConversationStore(Protocol):
     async def get(self, who: Principal, conversation_id: str) -> Conversation: ...
 
     async def list_page(
-        self, who: Principal, after: str | None, limit: int, which: Which | None = None
+        self, who: Principal, after: str | None, limit: int, which: ConversationFilter | None = None
     ) -> tuple[list[Conversation], bool]:
         """Newest activity first, from behind the conversation `after`; and whether there are more.
 
@@ -75,7 +78,7 @@ class ConversationStore(Protocol):
         title: str | None,
         metadata: dict[str, str] | None,
         active_leaf: str | None = None,
-        marks: Marks | None = None,
+        marks: ConversationChange | None = None,
     ) -> Conversation:
         """Change what is given; None leaves it. `active_leaf` shows the newest leaf below this message.
 

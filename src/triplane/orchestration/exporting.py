@@ -11,6 +11,7 @@ import msgspec
 
 from triplane.domain.completion import text_of
 from triplane.domain.conversation import Conversation, Principal, StoredMessage
+from triplane.domain.errors import NotFound
 from triplane.orchestration.conversation_ports import ConversationStore
 from triplane.orchestration.transfer import FORMAT, TransferredHead, TransferredMessage, TransferStore
 
@@ -32,7 +33,10 @@ async def _pages(
 ) -> AsyncIterator[list[StoredMessage]]:
     last, more = 0, True
     while more:
-        rows, more = await store.messages(who, conversation.id, last, _MESSAGES, only_active=only_active)
+        try:
+            rows, more = await store.messages(who, conversation.id, last, _MESSAGES, only_active=only_active)
+        except NotFound:  # deleted meanwhile: the others still come
+            return
         if rows:
             last = rows[-1].seq
             yield rows

@@ -15,11 +15,13 @@ from typing import Any, Literal
 import msgspec
 
 from triplane.domain.completion import Role
-from triplane.orchestration.transfer import TransferredConversation, TransferredMessage
-
-
-class ConversationRefused(Exception):
-    """This one can't be read; the message says why, for its owner."""
+from triplane.orchestration.transfer import (
+    ConversationRefused,
+    TransferredConversation,
+    TransferredMessage,
+    is_past,
+    require_bounded,
+)
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +209,7 @@ def _conversation(
     pinned: bool = False,
 ) -> TransferredConversation:
     kept = _ordered(nodes)
+    require_bounded(len(kept))
     shown = {node.id for node in kept}
     above = {node.id: node.parent for node in nodes}
     created = times[0] or next((node.at for node in kept if node.at), None) or datetime.now(UTC)
@@ -217,7 +220,7 @@ def _conversation(
         messages.append(
             TransferredMessage(
                 id=node.id,
-                parent_id=_nearest(node.parent, above, shown),
+                parent_id=nearest_shown(node.parent, above, shown),
                 role=node.role,
                 content=node.text,
                 created_at=last,
@@ -231,15 +234,21 @@ def _conversation(
         updated_at=times[1] or last,
         archived=archived,
         pinned=pinned,
-        active_leaf=_nearest(current, above, shown),
+        active_leaf=nearest_shown(current, above, shown),
         messages=messages,
     )
 
 
-def _nearest(name: str | None, above: dict[str, str | None], shown: set[str]) -> str | None:
-    """The node itself if it is shown, or the nearest above it that is."""
+def nearest_shown(name: str | None, above: dict[str, str | None], shown: set[str]) -> str | None:
+    """The node itself if it is shown, or the nearest above it that is.
+
+    What was passed on the way points there from now on: a long hidden chain is climbed once.
+    """
+    passed: list[str] = []
     while name is not None and name not in shown:
+        passed.append(name)
         name = above.get(name)
+    above.update(dict.fromkeys(passed, name))
     return name
 
 
@@ -277,7 +286,8 @@ def _time(at: float | None) -> datetime | None:
         return None
     while at > 1e11:
         at /= 1000
-    return datetime.fromtimestamp(at, UTC)
+    time = datetime.fromtimestamp(at, UTC)
+    return time if is_past(time) else None
 
 
 def _digest(raw: bytes | msgspec.Raw) -> str:

@@ -4,6 +4,7 @@ What is wrong with the file as a whole refuses it; what is wrong with one conver
 says so.
 """
 
+import asyncio
 import io
 import zipfile
 import zlib
@@ -13,14 +14,21 @@ import msgspec
 
 from triplane.domain.conversation import Principal
 from triplane.domain.errors import BodyTooLarge, InvalidRequest
-from triplane.orchestration.foreign_chats import ConversationRefused, read_chatgpt, read_open_webui
-from triplane.orchestration.transfer import FORMAT, TransferredConversation, TransferStore, in_order
+from triplane.orchestration.foreign_chats import read_chatgpt, read_open_webui
+from triplane.orchestration.transfer import (
+    FORMAT,
+    ConversationRefused,
+    TransferredConversation,
+    TransferStore,
+    in_order,
+    is_past,
+    require_bounded,
+)
 
 MOST_BYTES = 128 * 2**20
 """Of JSON, unpacked."""
 
 MOST_CONVERSATIONS = 20_000
-MOST_MESSAGES = 20_000
 _REASONS = 100
 
 Source = Literal["chatgpt", "open_webui", "triplane"]
@@ -145,8 +153,13 @@ def _look(raw: msgspec.Raw) -> _Look:
         return _Look()
 
 
+def _title(raw: msgspec.Raw) -> str | None:
+    title = _look(raw).title
+    return title[:200] if isinstance(title, str) else None
+
+
 def _conversation(raw: msgspec.Raw, source: Source) -> TransferredConversation:
-    """Raises ConversationRefused."""
+    """Blocks. Raises ConversationRefused."""
     try:
         if source == "chatgpt":
             read = read_chatgpt(raw)
@@ -158,8 +171,7 @@ def _conversation(raw: msgspec.Raw, source: Source) -> TransferredConversation:
         raise ConversationRefused(f"{error}.") from None
     except RecursionError:
         raise ConversationRefused("It is nested too deeply.") from None
-    if len(read.messages) > MOST_MESSAGES:
-        raise ConversationRefused(f"It has more than {MOST_MESSAGES:,} messages.")
+    require_bounded(len(read.messages))
     if not read.messages:
         raise ConversationRefused("It has no message with text.")
     if not in_order(read.messages):
@@ -167,6 +179,8 @@ def _conversation(raw: msgspec.Raw, source: Source) -> TransferredConversation:
     times = [read.created_at, read.updated_at, *(message.created_at for message in read.messages)]
     if any(time.tzinfo is None for time in times):
         raise ConversationRefused("A time of it has no time zone.")
+    if not all(map(is_past, times)):
+        raise ConversationRefused("A time of it is before 1970, or still to come.")
     title = (read.title or "").replace("\0", "").strip()[:200] or None
     return msgspec.structs.replace(read, title=title)
 
@@ -177,21 +191,20 @@ async def import_conversations(who: Principal, opened: Opened, store: TransferSt
     skipped: list[Skipped] = []
     for raw in opened.conversations:
         try:
-            conversation = _conversation(raw, opened.source)
+            conversation = await asyncio.to_thread(_conversation, raw, opened.source)
             if await store.add(who, opened.source, conversation):
                 written += 1
                 messages += len(conversation.messages)
             else:
                 already += 1
         except (ConversationRefused, InvalidRequest) as refused:
-            title = _look(raw).title
-            skipped.append(
-                Skipped(title=title[:200] if isinstance(title, str) else None, reason=str(refused))
-            )
+            if len(skipped) < _REASONS:
+                title = await asyncio.to_thread(_title, raw)
+                skipped.append(Skipped(title=title, reason=str(refused)))
     return Imported(
         source=opened.source,
         conversations=written,
         messages=messages,
-        skipped=skipped[:_REASONS],
+        skipped=skipped,
         already=already,
     )

@@ -23,11 +23,15 @@ SNIPPET_CHARACTERS = 160
 _BEFORE = 40
 """How much of a snippet stands before its first hit."""
 
-_LOOKED_AT = 100_000
-"""Characters of a message that are searched."""
+SEARCHED_CHARACTERS = 100_000
+"""Of a message; `search_vector` of the store has the same number."""
+
+_BLOCK = 2_000
+_CONTEXT = 400
+"""Characters around a block that tell whether a word begins and ends where it seems to."""
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class SearchCursor(msgspec.Struct, frozen=True, kw_only=True):
     """Where a page of hits ended: those of one search are ranked as of the same moment."""
 
     at: datetime
@@ -59,7 +63,7 @@ class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 class SearchStore(Protocol):
     async def search(
-        self, who: Principal, query: SearchQuery, after: Place | None, limit: int
+        self, who: Principal, query: SearchQuery, after: SearchCursor | None, limit: int
     ) -> tuple[list[Found], datetime]:
         """The user's conversations that have every word, the last also as a beginning; each once.
 
@@ -100,7 +104,7 @@ def highlight(text: str, query: str) -> list[Segment]:
 
 def snippet(text: str, query: str) -> list[Segment]:
     """The part of a text around its first hit, in pieces; its beginning if the hit is far behind."""
-    hits = _hits(text[:_LOOKED_AT], query)
+    hits = _first_hits(text, query)
     begin = max(0, hits[0][0] - _BEFORE) if hits else 0
     if begin and (space := text.find(" ", begin, hits[0][0])) > 0:
         begin = space + 1
@@ -109,6 +113,17 @@ def snippet(text: str, query: str) -> list[Segment]:
     shown = _segments(text[begin:end], inside)
     before = [Segment(text="…", hit=False)] if begin else []
     return [*before, *shown, *([Segment(text="…", hit=False)] if end < len(text) else [])]
+
+
+def _first_hits(text: str, query: str) -> list[tuple[int, int]]:
+    """The first hit and those that a snippet can show beside it; what is behind isn't looked at."""
+    for begin in range(0, min(len(text), SEARCHED_CHARACTERS), _BLOCK):
+        low = max(0, begin - _CONTEXT)
+        block = text[low : begin + _BLOCK + SNIPPET_CHARACTERS + _CONTEXT]
+        hits = [(low + start, low + stop) for start, stop in _hits(block, query) if low + start >= begin]
+        if hits and hits[0][0] < begin + _BLOCK:
+            return hits
+    return []
 
 
 def _segments(text: str, hits: Sequence[tuple[int, int]]) -> list[Segment]:

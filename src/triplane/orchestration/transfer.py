@@ -5,16 +5,46 @@ new ids.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Literal, Protocol
 
 import msgspec
 
 from triplane.domain.completion import Content, Role, ToolCall
-from triplane.domain.conversation import Conversation, ConversationSettings, Principal, StoredMessage
-from triplane.domain.events import FinishReason, TurnStatus
+from triplane.domain.conversation import (
+    Conversation,
+    ConversationSettings,
+    Metadata,
+    Principal,
+    StoredMessage,
+)
+from triplane.domain.events import FinishReason
 
 FORMAT = "triplane.export"
+
+MOST_MESSAGES = 20_000
+"""Of one conversation."""
+
+
+class ConversationRefused(Exception):
+    """This one can't be read; the message says why, for its owner."""
+
+
+def require_bounded(messages: int) -> None:
+    """Raises ConversationRefused."""
+    if messages > MOST_MESSAGES:
+        raise ConversationRefused(f"It has more than {MOST_MESSAGES:,} messages.")
+
+
+EndedStatus = Literal["complete", "incomplete", "stopped", "failed"]
+"""What is in a file isn't being written any more."""
+
+_CLOCKS_DIFFER = timedelta(minutes=5)
+
+
+def is_past(at: datetime) -> bool:
+    """A time that something can have been said at, since 1970; clocks differ a bit."""
+    return datetime.fromtimestamp(0, UTC) <= at <= datetime.now(UTC) + _CLOCKS_DIFFER
 
 
 class TransferredMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +54,7 @@ class TransferredMessage(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None = None
     role: Role
     content: Content | None = None
-    status: TurnStatus = "complete"
+    status: EndedStatus = "complete"
     created_at: datetime
     model: str | None = None
     finish_reason: FinishReason | None = None
@@ -55,7 +85,7 @@ class TransferredHead(msgspec.Struct, frozen=True, kw_only=True):
     title: str | None = None
     created_at: datetime
     updated_at: datetime
-    metadata: dict[str, str] = {}
+    metadata: Metadata = {}
     pinned: bool = False
     archived: bool = False
     settings: ConversationSettings = ConversationSettings()

@@ -184,11 +184,15 @@ def _cancel(task: "asyncio.Task[None] | None", reason: Interruption) -> None:
 
 async def _generate(accepted: AcceptedTurn, draft: Draft, attempt: Attempt, deps: TurnDeps) -> "Outcome":
     """History, prompt, gateway; then the engine's events into the draft until they end."""
-    settings = accepted.opened.settings
-    counted = await under_settings(accepted.counted, settings, deps.gateway)
-    ask, attempt.budget = counted.ask, counted.budget
-    if accepted.recovered:
+    if accepted.recovered:  # first, before anything can fail: the draft is what is stored
         draft.recover(accepted.recovered.entries)
+    settings = accepted.opened.settings
+    counted = (
+        accepted.counted
+        if accepted.decided
+        else await under_settings(accepted.counted, settings, deps.gateway)
+    )
+    ask, attempt.budget = counted.ask, counted.budget
     attempt.before = await read_window(ask.who, accepted.opened, deps.hot_window, deps.history, deps.observer)
     attempt.kept = kept = await fit_window(
         ask.who, ask.conversation_id, attempt.before, counted.new, counted.budget, deps.history
@@ -228,8 +232,7 @@ async def stop_turn(who: Principal, turn_id: str, deps: TurnDeps) -> None:
     Raises NotFound. A turn that has ended already stays as it is.
     """
     await deps.turns.request_stop(who, turn_id)
-    if not deps.running.cancel(turn_id, STOP):
-        await deps.signals.send(turn_id)
+    await stop_at_once([turn_id], deps)
 
 
 async def stop_at_once(turn_ids: Sequence[str], deps: TurnDeps) -> None:

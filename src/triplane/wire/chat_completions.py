@@ -23,9 +23,9 @@ from triplane.domain.completion import (
 from triplane.domain.errors import InvalidRequest, UnsupportedParameter
 from triplane.domain.events import FinishReason, TurnStatus, Usage
 from triplane.domain.ids import is_id
+from triplane.domain.limits import TokenLimit
 
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
-TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 StopText = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 RequestId = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 

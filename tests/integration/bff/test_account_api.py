@@ -13,8 +13,10 @@ import pytest
 
 from served_app import Served
 from servers import add_user
+from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.usage_reports import PostgresUsageReports
+from triplane.adapters.postgres.user_data import PostgresUserData
 from triplane.adapters.redis.fleet_history import RedisFleetHistory
 from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.domain.conversation import Principal
@@ -233,6 +235,49 @@ async def test_users_are_made_found_changed_and_deleted_and_each_step_is_in_the_
     assert log[0]["address"] == "127.0.0.1"
     assert first["data"] + rest == log
     assert made["sign_in_url"].partition("token=")[2] not in str(log)
+
+
+@pytest.mark.parametrize(("times", "status"), [(1, 200), (3, 409)])
+async def test_what_a_user_writes_while_they_are_deleted_is_deleted_too(
+    bff: Served, database: Database, monkeypatch: pytest.MonkeyPatch, times: int, status: int
+) -> None:
+    delete_rest, written = PostgresUserData.delete_rest, 0
+
+    async def written_meanwhile(store: PostgresUserData, tenant_id: str, user_id: str) -> dict[str, int]:
+        nonlocal written
+        counts = await delete_rest(store, tenant_id, user_id)
+        if written < times:
+            written += 1
+            who = Principal(tenant_id=tenant_id, user_id=user_id)
+            await PostgresConversations(database).create(who, None, {}, [])
+        return counts
+
+    monkeypatch.setattr(PostgresUserData, "delete_rest", written_meanwhile)
+    async with bff.client() as client:
+        made = await make_user(client)
+        gone = await client.delete(f"/v1/admin/users/{made['id']}")
+
+    assert gone.status_code == status
+
+
+async def test_a_report_that_is_too_long_is_refused_and_not_cut(
+    bff: Served, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triplane.adapters.postgres.usage_reports.MOST_ROWS", 1)
+    admin = await bff.http_app.administrator()
+    await database.execute(
+        "INSERT INTO usage_events (tenant_id, id, user_id, request_id, model, replica, route, attempt, cost,"
+        " prompt_tokens, completion_tokens, cached_tokens)"
+        " SELECT $1, 'usage_' || n, $2, 'r', 'm' || n, 'a', 'only', 1, 1, 1, 1, 0"
+        " FROM generate_series(1, 2) n",
+        admin.tenant_id, admin.user_id,
+    )  # fmt: skip
+    async with bff.client() as client:
+        within = await client.get("/v1/usage", params={"by": "day"})
+        beyond = await client.get("/v1/usage", params={"by": "model"})
+
+    assert (within.status_code, beyond.status_code) == (200, 400)
+    assert "fewer days" in beyond.json()["error"]["message"]
 
 
 async def test_the_last_administrator_stays(bff: Served) -> None:

@@ -1,5 +1,6 @@
 """Projects, settings, search, shares, restore and bulk, over HTTP and real stores."""
 
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,9 @@ from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.purge import PostgresPurge
 from triplane.adapters.redis.hot_window import RedisHotWindow
 from triplane.adapters.redis.pipeline import RedisPipeline
+from triplane.orchestration.bff.shares import READS_A_SECOND
 from triplane.orchestration.purging import purge_all
+from triplane.orchestration.searching import Segment, highlight
 
 
 @pytest.fixture
@@ -75,6 +78,19 @@ async def test_pins_archives_and_projects_choose_what_a_list_holds(client: httpx
     assert (await client.get(f"/v1/projects/{project['id']}")).json()["conversations"] == 1
     out = (await client.patch(f"/v1/conversations/{inside}", json={"project_id": None})).json()
     assert out["project_id"] is None
+
+
+async def test_an_empty_project_id_is_no_id_and_takes_nothing_out(client: httpx.AsyncClient) -> None:
+    project = (await client.post("/v1/projects", json={"name": "Boats"})).json()["id"]
+    conversation = (await made(client, project_id=project))["id"]
+    move = {"action": "move", "ids": [conversation], "project_id": ""}
+
+    one = await client.patch(f"/v1/conversations/{conversation}", json={"project_id": ""})
+    many = await client.post("/v1/conversations/bulk", json=move)
+
+    assert (one.status_code, many.status_code) == (404, 404)
+    assert await ids(client, project_id=project) == [conversation]
+    assert await ids(client, project_id="") == []
 
 
 async def test_deleting_a_project_leaves_its_conversations(client: httpx.AsyncClient) -> None:
@@ -254,6 +270,22 @@ async def test_search_finds_titles_first_then_messages_each_conversation_once(
     assert await found(client, "?!") == []
 
 
+async def test_hits_are_shown_beside_the_loop(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(client, title="A heron")
+    threads: list[threading.Thread] = []
+
+    def noted(text: str, query: str) -> list[Segment]:
+        threads.append(threading.current_thread())
+        return highlight(text, query)
+
+    monkeypatch.setattr("triplane.orchestration.bff.search.highlight", noted)
+
+    assert len(await found(client, "heron")) == 1
+    assert threads[0] is not threading.main_thread()
+
+
 async def test_pages_of_a_search_hold_each_hit_once(client: httpx.AsyncClient) -> None:
     expected = {
         (await made(client, f"walrus {number}", title=None if number % 2 else "Walrus"))["id"]
@@ -300,6 +332,18 @@ async def test_a_share_is_a_snapshot_that_anybody_with_its_secret_reads_until_it
         assert (await anybody.get(f"/v1/shared/{secret}")).status_code == 200
         assert (await client.delete(f"/v1/shares/{share['id']}")).status_code == 200
         assert (await anybody.get(f"/v1/shared/{secret}")).status_code == 404
+
+
+async def test_who_reads_shares_too_fast_keeps_nobody_else_from_reading(
+    bff: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triplane.orchestration.bff.shares.monotonic", lambda: 5.0)
+    async with httpx.AsyncClient(base_url=bff.url) as anybody:
+        fast = [(await anybody.get("/v1/shared/x")).status_code for _ in range(READS_A_SECOND + 1)]
+        other = await anybody.get("/v1/shared/x", headers={"x-forwarded-for": "192.0.2.7"})
+
+    assert fast == [404] * READS_A_SECOND + [429]
+    assert other.status_code == 404
 
 
 async def test_nobody_else_reaches_any_of_it(client: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:

@@ -1,9 +1,10 @@
 """Exports and imports over HTTP and a real PostgreSQL; files are written here, after known formats."""
 
+import asyncio
 import io
 import json
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import httpx
@@ -17,8 +18,11 @@ from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.pool import Database
 from triplane.adapters.postgres.transfer import PostgresTransfer
 from triplane.domain.conversation import Principal
+from triplane.orchestration.accounts.open_streams import OpenStreams
 from triplane.orchestration.exporting import all_conversations, as_json, close_fences
 from triplane.orchestration.importing import import_conversations, open_file
+
+END_S = 20
 
 
 def node(name: str, parent: str | None, *parts: Any, role: str = "user", **fields: Any) -> dict[str, Any]:
@@ -190,6 +194,115 @@ async def test_an_export_none_of_whose_conversations_can_be_read_is_told_one_by_
 async def test_a_zip_bomb_is_refused(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/import", content=zipped(conversations=b" " * (130 * 2**20)))
     assert answer.status_code == 413
+
+
+class HeldImport:
+    """An import that stands at its first conversation until `release` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.release, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        add = PostgresTransfer.add
+
+        async def held(store: PostgresTransfer, *arguments: Any) -> bool:
+            self.begun.set()
+            try:
+                await self.release.wait()
+            finally:
+                self.ended.set()
+            return await add(store, *arguments)
+
+        monkeypatch.setattr(PostgresTransfer, "add", held)
+
+
+async def test_who_comes_while_a_file_is_imported_is_told_so_at_once(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, file = HeldImport(monkeypatch), json.dumps([CHATGPT]).encode()
+    async with asyncio.timeout(END_S):
+        first = asyncio.create_task(client.post("/v1/import", content=file))
+        await held.begun.wait()
+        second = await client.post("/v1/import", content=file)
+        held.release.set()
+        assert (await first).json()["conversations"] == 1
+
+    assert (second.status_code, second.json()["error"]["code"]) == (503, "overloaded")
+    assert int(second.headers["retry-after"]) > 0
+
+
+async def test_a_slow_upload_keeps_nobody_from_importing(client: httpx.AsyncClient) -> None:
+    file, begun, rest = json.dumps([CHATGPT]).encode(), asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield file[:10]
+        begun.set()
+        await rest.wait()
+        yield file[10:]
+
+    async with asyncio.timeout(END_S):
+        slow = asyncio.create_task(client.post("/v1/import", content=slowly()))
+        await begun.wait()
+        assert (await imported(client, file))["conversations"] == 1
+        rest.set()
+        assert (await slow).json()["already"] == 1
+
+
+async def test_an_import_ends_when_its_client_hangs_up(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, file = HeldImport(monkeypatch), json.dumps([CHATGPT]).encode()
+    async with asyncio.timeout(END_S):
+        hangs_up = asyncio.create_task(client.post("/v1/import", content=file))
+        await held.begun.wait()
+        hangs_up.cancel()
+        await held.ended.wait()
+
+    assert (await client.get("/v1/conversations")).json()["data"] == []
+
+
+async def test_an_export_goes_on_behind_a_conversation_that_is_deleted_meanwhile(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [{"role": "user", "content": "Hi"}]
+    ids = [(await client.post("/v1/conversations", json={"items": items})).json()["id"] for _ in range(2)]
+    messages = PostgresConversations.messages
+
+    async def deleted_meanwhile(
+        store: PostgresConversations, who: Principal, conversation_id: str, *rest: Any, **fields: Any
+    ) -> Any:
+        if conversation_id == ids[0]:
+            await store.delete(who, conversation_id)
+        return await messages(store, who, conversation_id, *rest, **fields)
+
+    monkeypatch.setattr(PostgresConversations, "messages", deleted_meanwhile)
+    answer = await client.get("/v1/export")
+
+    told = {each["id"]: len(each["messages"]) for each in answer.json()["conversations"]}
+    assert told == {ids[0]: 0, ids[1]: 1}
+
+
+async def test_an_export_breaks_off_when_its_readers_access_ends(
+    bff: Served, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, secret = await bff.http_app.api_keys.create(await bff.http_app.administrator(), "laptop")
+    await client.post("/v1/conversations", json={"items": [{"role": "user", "content": "Hi"}]})
+    end, messages, ended = OpenStreams.end, PostgresConversations.messages, asyncio.Event()
+
+    def noted(streams: OpenStreams, names: Iterable[tuple[str, str]]) -> None:
+        names = set(names)
+        end(streams, names)
+        if key.id in {name for _, name in names}:
+            ended.set()
+
+    async def revoked_meanwhile(store: PostgresConversations, *arguments: Any, **fields: Any) -> Any:
+        await client.delete(f"/v1/api_keys/{key.id}")
+        await ended.wait()
+        return await messages(store, *arguments, **fields)
+
+    monkeypatch.setattr(OpenStreams, "end", noted)
+    monkeypatch.setattr(PostgresConversations, "messages", revoked_meanwhile)
+    async with asyncio.timeout(END_S):
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get("/v1/export", headers={"authorization": f"Bearer {secret}"})
 
 
 async def test_an_export_is_a_file_that_people_can_read(client: httpx.AsyncClient) -> None:

@@ -16,6 +16,12 @@ from triplane.orchestration.ports import HeldTurn, Job, NewTurn, TurnResult
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
 
 
+SOMEBODY_WAITS = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"""
+"""Whether a statement in this database waits for another's lock."""
+
+
 def new_turn(
     conversation_id: str,
     *texts: str,

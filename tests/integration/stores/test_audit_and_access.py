@@ -42,18 +42,22 @@ async def test_a_sessions_last_use_is_written_at_most_once_a_minute(database: Da
     await database.execute("UPDATE sessions SET last_seen_at = NULL")
     seen = LastSeen(lambda: clock[0])
 
-    seen.note(session_id)
+    seen.note("tenant_other", session_id)
+    await seen.write(accounts)
+    elsewhere = await database.fetchval("SELECT last_seen_at FROM sessions")
+    seen.note(user.tenant_id, session_id)
     await seen.write(accounts)
     first = await database.fetchval("SELECT last_seen_at FROM sessions")
     await database.execute("UPDATE sessions SET last_seen_at = NULL")
     clock[0] = 59.0
-    seen.note(session_id)
+    seen.note(user.tenant_id, session_id)
     await seen.write(accounts)
     too_early = await database.fetchval("SELECT last_seen_at FROM sessions")
     clock[0] = 61.0
-    seen.note(session_id)
+    seen.note(user.tenant_id, session_id)
     await seen.write(accounts)
 
+    assert elsewhere is None
     assert first is not None
     assert too_early is None
     assert await database.fetchval("SELECT last_seen_at FROM sessions") is not None

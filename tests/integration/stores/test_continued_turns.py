@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,13 +22,21 @@ from triplane.adapters.redis.log_reader import LogReader
 from triplane.adapters.redis.pipeline import RedisPipeline
 from triplane.adapters.redis.replay_log import RedisReplayLog
 from triplane.domain.completion import CompletionRequest, Flow, Message, Sampling, text_of
-from triplane.domain.conversation import OpenedTurn, Principal, StoredMessage, TurnRecord
+from triplane.domain.conversation import (
+    ConversationSettings,
+    OpenedTurn,
+    Principal,
+    StoredMessage,
+    TurnRecord,
+)
 from triplane.domain.errors import Conflict, EngineUnavailable, InvalidRequest
 from triplane.domain.events import Delta, EngineEvent, Finished, FinishReason, LogEntry, Started, Usage
 from triplane.domain.ids import new_id
 from triplane.orchestration.asks import Ask
 from triplane.orchestration.background import BackgroundTasks
+from triplane.orchestration.bff.turn_object import present_details
 from triplane.orchestration.branching import Another, continue_turn, regenerate_turn
+from triplane.orchestration.conversation_ports import ConversationChange
 from triplane.orchestration.following import FollowDeps, follow_turn
 from triplane.orchestration.recovery import take_over_lapsed
 from triplane.orchestration.turn import TurnDeps, accept_turn
@@ -142,6 +150,36 @@ async def test_a_continuation_asks_for_the_rest_of_the_same_answer(worker: Worke
     assert second.sampling == Sampling(max_tokens=5, temperature=0)
     assert [entry.event for entry in new[:2]] == [Delta(text=" a"), Delta(text=" time")]
     assert (await worker.turn(turn_id)).content == "Once upon a time"
+
+
+async def test_an_answer_stays_though_its_continuation_fails_at_the_instructions(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ConversationSettings(instructions="Rhyme like a sailor.")
+    marks = ConversationChange(settings=settings)
+    await worker.deps.conversations.update(worker.who, worker.conversation_id, None, None, marks=marks)
+    turn_id = await worker.told()
+    count = worker.gateway.count_tokens
+
+    async def fails_at_instructions(model: str, messages: Sequence[Message]) -> list[int]:
+        if [message.content for message in messages] == [settings.instructions]:
+            raise EngineUnavailable("The engine is away.")
+        return await count(model, messages)
+
+    monkeypatch.setattr(worker.gateway, "count_tokens", fails_at_instructions)
+    await worker.go_on(turn_id, " a", " time")
+
+    assert (await worker.turn(turn_id)).content == "Once upon"
+    assert (await worker.rows())[-1].content == "Once upon"
+
+
+async def test_each_part_of_a_continued_answer_was_answered_by_its_call(worker: Worker) -> None:
+    turn_id = await worker.told()
+    await worker.go_on(turn_id, " a", " time")
+
+    shown = present_details(await PostgresTurns(worker.database).details(worker.who, turn_id))
+
+    assert [call.outcome for call in shown.calls] == ["answered", "answered"]
 
 
 def text(entries: list[LogEntry]) -> str:

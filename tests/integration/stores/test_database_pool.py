@@ -55,6 +55,14 @@ async def test_a_process_gives_its_database_up_once_patience_is_at_an_end(tmp_pa
         await open_current_database(f"postgresql://postgres@/none?host={tmp_path}", patience_s=0)
 
 
+@pytest.mark.parametrize("code", ["deadlock_detected", "serialization_failure"])
+async def test_a_transaction_that_the_server_has_given_up_may_be_tried_again(
+    database: Database, code: str
+) -> None:
+    with pytest.raises(StoreUnavailable):
+        await database.execute(f"DO $$ BEGIN RAISE {code}; END $$")
+
+
 async def test_a_cut_connection_is_unavailable_once_and_then_replaced(postgres_url: str) -> None:
     database = await open_database(postgres_url, size=1)
     with pytest.raises(StoreUnavailable):

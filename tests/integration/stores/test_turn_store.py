@@ -4,17 +4,20 @@ import asyncio
 
 import msgspec
 import pytest
-from store_examples import USAGE, held_by, new_turn, result
+from store_examples import USAGE, bill, held_by, new_turn, result
 
+from gateways import engine_call
 from servers import add_user
 from triplane.adapters.postgres.conversations import PostgresConversations
 from triplane.adapters.postgres.pool import Database, open_database
 from triplane.adapters.postgres.turns import PostgresTurns
+from triplane.adapters.postgres.usage import PostgresUsage
 from triplane.domain.completion import FunctionCall, Message, ToolCall
 from triplane.domain.conversation import NewMessage, Principal
 from triplane.domain.errors import IdempotencyKeyReused, InvalidRequest, NotFound
-from triplane.domain.events import TurnError
+from triplane.domain.events import TurnError, Usage
 from triplane.domain.ids import new_id
+from triplane.orchestration.ending import call_usage_id
 from triplane.orchestration.ports import Job, NewTurn
 
 
@@ -358,3 +361,36 @@ async def test_opening_and_finishing_are_one_statement_each(
 
     await database.close()
     assert len(statements) == 2, statements
+
+
+async def test_closing_waits_for_the_renewals_that_are_being_written(
+    turns: PostgresTurns, who: Principal, conversation_id: str
+) -> None:
+    opened = await turns.open(who, new_turn(conversation_id, "Hi"))
+    renewing = asyncio.create_task(turns.renew(held_by(who, opened), "so far", 1))
+    await asyncio.sleep(0)
+
+    await turns.aclose()
+
+    assert await asyncio.wait_for(renewing, 0.01) == "held"
+
+
+async def test_a_turns_cost_is_that_of_all_its_calls_and_what_was_billed_later_belongs_to_its_call(
+    turns: PostgresTurns, database: Database, who: Principal, conversation_id: str
+) -> None:
+    opened = await turns.open(who, new_turn(conversation_id, "Hi"))
+    held, usage = held_by(who, opened), PostgresUsage(database)
+    calls = [engine_call(Usage(prompt_tokens=7), attempt=place, cost=2) for place in range(1, 151)]
+    events = [
+        msgspec.structs.replace(event, id=call_usage_id(held, event.call))
+        for event in bill(who, opened, *calls)
+    ]
+    await usage.record(events)
+    more = msgspec.structs.replace(calls[0], usage=Usage(prompt_tokens=9), cost=5)
+    await usage.record_attempt([msgspec.structs.replace(events[0], call=more)])
+
+    details = await turns.details(who, opened.turn_id)
+
+    assert (details.cost, len(details.calls)) == (150 * 2 + 3, 100)
+    assert details.calls[0].call == more
+    assert not any(each.is_last for each in details.calls)

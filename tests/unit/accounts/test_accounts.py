@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import jwt
 import pytest
@@ -62,28 +63,43 @@ async def test_the_store_never_sees_a_secret_itself(store: FakeAccountStore, ses
 
 async def test_a_session_cookie_finds_its_user_until_the_session_ends(sessions: Sessions) -> None:
     cookie = await signed_in(sessions)
-    assert await sessions.find(cookie) is not None
+    assert await sessions.principal(cookie) is not None
 
     await sessions.end(cookie)
 
-    assert await sessions.find(cookie) is None
+    assert await sessions.principal(cookie) is None
+
+
+async def test_a_cookies_signature_is_checked_once(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cookie, decode, checked = await signed_in(sessions), jwt.decode, 0
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        nonlocal checked
+        checked += 1
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(jwt, "decode", counting)
+    assert await sessions.principal(cookie) is not None
+    assert checked == 1
 
 
 async def test_a_cookie_of_another_secret_is_refused(store: FakeAccountStore, sessions: Sessions) -> None:
     cookie = await signed_in(sessions)
 
-    assert await Sessions(store, "another secret").find(cookie) is None
+    assert await Sessions(store, "another secret").principal(cookie) is None
 
 
 async def test_an_unsigned_cookie_is_refused(sessions: Sessions) -> None:
     claims = jwt.decode(await signed_in(sessions), options={"verify_signature": False})
 
-    assert await sessions.find(jwt.encode(claims, None, algorithm="none")) is None
+    assert await sessions.principal(jwt.encode(claims, None, algorithm="none")) is None
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "a.b.c", "é", "\0"])
 async def test_nonsense_in_the_cookie_is_refused(sessions: Sessions, cookie: str) -> None:
-    assert await sessions.find(cookie) is None
+    assert await sessions.principal(cookie) is None
 
 
 async def test_an_api_key_has_256_random_bits_and_shows_only_its_start(

@@ -2,9 +2,11 @@
 
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triplane.orchestration import searching
 from triplane.orchestration.searching import highlight, snippet
 
 WORDS = st.text("abcäéß漢字かน", min_size=1, max_size=6)
@@ -37,3 +39,22 @@ def test_no_text_and_no_query_breaks_it(text: str, query: str) -> None:
 
 def test_markup_stays_text() -> None:
     assert [piece.text for piece in highlight("<b>bold</b>", "bold")] == ["<b>", "bold", "</b>"]
+
+
+@pytest.mark.parametrize("at", [0, 1999, 2000, 3990, 99_000])
+def test_a_word_is_found_wherever_it_stands_in_a_long_text(at: int) -> None:
+    text = ("filler " * 20_000)[:at].ljust(at, "x") + " héron, and a heron " + "filler " * 1000
+    assert [piece.text for piece in snippet(text, "heron") if piece.hit] == ["héron", "heron"]
+
+
+def test_what_stands_behind_the_first_hit_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    fold, folded = searching._fold, 0
+
+    def counting(text: str) -> tuple[str, list[int]]:
+        nonlocal folded
+        folded += len(text)
+        return fold(text)
+
+    monkeypatch.setattr(searching, "_fold", counting)
+    snippet("a heron " + "filler " * 14_000, "heron")
+    assert folded < 5_000

@@ -7,6 +7,7 @@ import pytest
 
 from gateways import engine_call
 from triplane.domain.completion import CompletionRequest, Message, Sampling
+from triplane.domain.conversation import TurnSettings
 from triplane.domain.errors import ContextTooLong, EngineUnavailable, ModelNotFound, StoreUnavailable
 from triplane.domain.events import (
     Delta,
@@ -313,6 +314,33 @@ async def test_a_stop_that_its_owner_never_saw_is_kept() -> None:
     await take_over_lapsed(scene.deps)
     await scene.followed(lapsed.opened.turn_id)
     assert (scene.turns.results[0].status, scene.turns.results[0].content) == ("stopped", "Hel")
+
+
+async def test_text_that_was_shown_stays_though_the_engine_cant_count_the_instructions() -> None:
+    scene = Scene()
+    lapsed = await instructed(scene)
+    scene.gateway.uncounted = EngineUnavailable("It is away.")
+    await take_over_lapsed(scene.deps)
+    await scene.followed(lapsed.opened.turn_id)
+    assert (scene.turns.results[0].status, scene.turns.results[0].content) == ("incomplete", "Hel")
+
+
+async def test_a_turn_that_only_has_to_be_stored_needs_no_engine() -> None:
+    scene = Scene()
+    lapsed = await instructed(scene)
+    scene.turns.lapsed = [msgspec.structs.replace(lapsed, stop_requested=True)]
+    scene.gateway.uncounted = EngineUnavailable("It is away.")
+    await take_over_lapsed(scene.deps)
+    await scene.followed(lapsed.opened.turn_id)
+    assert (scene.turns.results[0].status, scene.turns.results[0].content) == ("stopped", "Hel")
+
+
+async def instructed(scene: Scene) -> LapsedTurn:
+    """As `abandoned`, in a conversation with instructions."""
+    lapsed = await abandoned(scene)
+    opened = msgspec.structs.replace(lapsed.opened, settings=TurnSettings(instructions="Rhyme."))
+    scene.turns.lapsed = [msgspec.structs.replace(lapsed, opened=opened)]
+    return scene.turns.lapsed[0]
 
 
 async def abandoned(scene: Scene) -> LapsedTurn:

@@ -32,6 +32,23 @@ class Server:
         self.asked: list[tuple[str, str]] = []
         self.status = 200
         self.url = ""
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, port: int = 0, after_s: float = 0) -> int:
+        """Listen, on this port if it is given; which one that is."""
+        await asyncio.sleep(after_s)
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self.handle)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True).start()
+        listening: int = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{listening}"
+        return listening
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((request.method, str(request.rel_url)))
@@ -54,15 +71,9 @@ class Server:
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", made.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await made.start()
     yield made
-    await runner.cleanup()
+    await made.stop()
 
 
 async def answer(client: ChatClient, text: str = "Hello?") -> list[str]:
@@ -103,6 +114,32 @@ async def test_a_turn_that_breaks_off_goes_on_behind_the_last_event_seen(server:
 
     assert pieces == ["Hel", "lo"]
     assert server.asked[-1] == ("GET", "/v1/turns/turn_1/events?after=2")
+
+
+async def test_an_answer_survives_a_server_that_starts_again() -> None:
+    turn, first, second = {"turn_id": "turn_1"}, Server(), Server()
+    first.streams = [[b"id: 1\n" + chunk("Hel", **turn)]]
+    second.streams = [[b"id: 2\n" + chunk("lo", **turn), b"data: [DONE]\n\n"]]
+    port = await first.start()
+    pieces: list[str] = []
+    async with asyncio.timeout(20), ChatClient(first.url, "tp-key", "small", conversation_id="c") as client:
+        async for piece in client.answer("Hello?"):
+            if not pieces:
+                await first.stop()
+                restarting = asyncio.create_task(second.start(port, after_s=0.2))
+            pieces.append(piece)
+    await restarting
+    await second.stop()
+
+    assert pieces == ["Hel", "lo"]
+    assert second.asked == [("GET", "/v1/turns/turn_1/events?after=1")]
+
+
+async def test_a_server_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triplane.experience.chat_client._RECONNECT_WITHIN_S", 0.0)
+
+    with pytest.raises(DependencyFailed, match="No server answers"):
+        await answer(ChatClient("http://127.0.0.1:9", "tp-key", "small", conversation_id="conv_1"))
 
 
 async def test_a_stateless_answer_that_breaks_off_is_an_error(server: Server) -> None:

@@ -70,8 +70,9 @@ class PostgresAccounts:
         rows = await self._database.fetch(_END_OTHERS, who.tenant_id, who.user_id, who.session_id)
         return len(rows)
 
-    async def note_seen(self, session_ids: Sequence[str]) -> None:
-        await self._database.execute(_NOTE_SEEN, list(session_ids))
+    async def note_seen(self, sessions: Sequence[tuple[str, str]]) -> None:
+        tenant_ids, session_ids = [each[0] for each in sessions], [each[1] for each in sessions]
+        await self._database.execute(_NOTE_SEEN, tenant_ids, session_ids)
 
     async def add_api_key(self, who: Principal, key: ApiKey, secret_sha256: bytes) -> None:
         await self._database.execute(
@@ -155,8 +156,10 @@ WHERE tenant_id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > now(
 RETURNING id"""
 
 _NOTE_SEEN = """
-UPDATE sessions SET last_seen_at = now()
-WHERE id = ANY($1::text[]) AND (last_seen_at IS NULL OR last_seen_at < now() - interval '1 minute')"""
+UPDATE sessions s SET last_seen_at = now()
+FROM unnest($1::text[], $2::text[]) AS seen (tenant_id, id)
+WHERE s.tenant_id = seen.tenant_id AND s.id = seen.id
+  AND (s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute')"""
 
 _ADD_KEY = """
 INSERT INTO api_keys (tenant_id, id, user_id, name, prefix, secret_sha256, created_at, caches_answers)

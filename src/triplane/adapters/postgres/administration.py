@@ -6,6 +6,7 @@ import msgspec
 from triplane.adapters.postgres.accounts import to_user
 from triplane.adapters.postgres.audit_log import add_entry
 from triplane.adapters.postgres.pool import Database
+from triplane.adapters.postgres.usage import IS_REQUEST
 from triplane.adapters.postgres.user_data import STOP_TURNS
 from triplane.domain.conversation import Principal
 from triplane.domain.errors import Conflict, NotFound
@@ -61,6 +62,12 @@ class PostgresAdministration:
             return [row["id"] for row in await connection.fetch(STOP_TURNS, actor.tenant_id, user_id)]
 
     async def remove(self, actor: Actor, user_id: str) -> None:
+        try:
+            await self._remove(actor, user_id)
+        except asyncpg.ForeignKeyViolationError as exc:
+            raise Conflict("Something of this user was written meanwhile. Delete them again.") from exc
+
+    async def _remove(self, actor: Actor, user_id: str) -> None:
         async with self._database.connection() as connection, connection.transaction():
             before = await _locked(connection, actor.tenant_id, user_id)
             await _require_not_last(connection, actor.tenant_id, user_id)
@@ -135,7 +142,7 @@ WITH page AS (
 )
 SELECT {_COLUMNS}, used.requests AS requests_30d, used.cost AS cost_30d
 FROM page u CROSS JOIN LATERAL ({_SEEN}) seen CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE attempt = 1 AND e.id NOT LIKE '%\\_rest') AS requests,
+    SELECT count(*) FILTER (WHERE {IS_REQUEST}) AS requests,
         coalesce(sum(cost), 0)::bigint AS cost
     FROM usage_events e
     WHERE e.tenant_id = u.tenant_id AND e.user_id = u.id AND e.created_at > now() - interval '30 days'

@@ -17,7 +17,12 @@ from triplane.domain.completion import Message
 from triplane.domain.conversation import Conversation, Principal, StoredMessage
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import new_id
-from triplane.orchestration.conversation_ports import BulkAction, Marks, Place, Which
+from triplane.orchestration.conversation_ports import (
+    BulkAction,
+    ConversationChange,
+    ConversationFilter,
+    NewConversation,
+)
 
 
 class PostgresConversations:
@@ -32,9 +37,9 @@ class PostgresConversations:
         title: str | None,
         metadata: dict[str, str],
         items: Sequence[Message],
-        place: Place | None = None,
+        place: NewConversation | None = None,
     ) -> Conversation:
-        place = place or Place()
+        place = place or NewConversation()
         row = await self._database.fetchrow(
             _CREATE,
             who.tenant_id,
@@ -59,10 +64,10 @@ class PostgresConversations:
         return _found(await self._database.fetchrow(_GET, *_key(who, conversation_id)))
 
     async def list_page(
-        self, who: Principal, after: str | None, limit: int, which: Which | None = None
+        self, who: Principal, after: str | None, limit: int, which: ConversationFilter | None = None
     ) -> tuple[list[Conversation], bool]:
         """Raises NotFound if there is, and was, no conversation `after`."""
-        which = which or Which()
+        which = which or ConversationFilter()
         arguments = (
             who.tenant_id,
             who.user_id,
@@ -70,7 +75,7 @@ class PostgresConversations:
             which.archived,
             which.pinned,
             which.project_id is not msgspec.UNSET,
-            which.project_id or None,
+            None if which.project_id is msgspec.UNSET else which.project_id,
         )
         if after is None:
             rows = await self._database.fetch(_FIRST_PAGE, *arguments)
@@ -87,9 +92,9 @@ class PostgresConversations:
         title: str | None,
         metadata: dict[str, str] | None,
         active_leaf: str | None = None,
-        marks: Marks | None = None,
+        marks: ConversationChange | None = None,
     ) -> Conversation:
-        key, marks = _key(who, conversation_id), marks or Marks()
+        key, marks = _key(who, conversation_id), marks or ConversationChange()
         if active_leaf:
             await self._activate(key, active_leaf)
         row = await self._database.fetchrow(

@@ -123,5 +123,6 @@ _UNAVAILABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.TransactionRollbackError,
 )
-"""No connection, no answer in time, or a server that is starting, stopping or full."""
+"""No connection, no answer in time, a server that is starting, stopping or full, or that broke a deadlock."""

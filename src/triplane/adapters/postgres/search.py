@@ -1,14 +1,15 @@
 """Searching titles and messages by PostgreSQL's full text index; see `0007_history.sql` for what it holds."""
 
 from datetime import datetime
+from time import monotonic
 
 import asyncpg
+import structlog
 
 from triplane.adapters.postgres.pool import Database
-from triplane.adapters.postgres.rows import to_content
-from triplane.domain.completion import text_of
 from triplane.domain.conversation import Principal
-from triplane.orchestration.searching import Found, Place, SearchQuery
+from triplane.domain.errors import StoreUnavailable
+from triplane.orchestration.searching import SEARCHED_CHARACTERS, Found, SearchCursor, SearchQuery
 
 
 class PostgresSearch:
@@ -18,7 +19,7 @@ class PostgresSearch:
         self._database = database
 
     async def search(
-        self, who: Principal, query: SearchQuery, after: Place | None, limit: int
+        self, who: Principal, query: SearchQuery, after: SearchCursor | None, limit: int
     ) -> tuple[list[Found], datetime]:
         at = after.at if after else await self._caught_up(who.tenant_id, who.user_id)
         rows = await self._database.fetch(
@@ -33,26 +34,39 @@ class PostgresSearch:
             after.score if after else None,
             after.conversation_id if after else None,
             limit,
+            SEARCHED_CHARACTERS,
         )
         return [_found(row) for row in rows], at
 
     async def _caught_up(self, tenant_id: str, user_id: str) -> datetime:
-        """Index what isn't yet; the moment when that is done."""
-        while await self._database.fetchval(_INDEX, tenant_id, user_id) == _INDEXED_AT_ONCE:
-            pass
+        """Index what isn't yet, as far as there is time for it; the moment when that is done."""
+        await self._index(tenant_id, user_id, _SEARCH_WAITS_S)
         now: datetime = await self._database.fetchval("SELECT now()")
         return now
 
     async def index_some(self, limit: int) -> int:
-        """`SearchIndex`."""
+        """`SearchIndex`. One user's trouble is not another's."""
         users = await self._database.fetch(_UNSEARCHED, limit)
         for user in users:
-            await self._database.fetchval(_INDEX, user["tenant_id"], user["user_id"])
+            try:
+                await self._index(user["tenant_id"], user["user_id"], _WORKER_TAKES_S)
+            except StoreUnavailable as error:
+                _log.warning("messages not indexed", user_id=user["user_id"], reason=error.code)
         return len(users)
 
+    async def _index(self, tenant_id: str, user_id: str, within_s: float) -> None:
+        until = monotonic() + within_s
+        while await self._database.fetchval(_INDEX, tenant_id, user_id) and monotonic() < until:
+            pass
 
-_INDEXED_AT_ONCE = 200
-"""Conversations, in `index_messages`."""
+
+_log = structlog.get_logger(__name__)
+
+_SEARCH_WAITS_S = 2.0
+"""A search behind a large import finds what is indexed by then."""
+
+_WORKER_TAKES_S = 30.0
+"""For one user, until the others' turn."""
 
 _INDEX = "SELECT index_messages($1, $2)"
 
@@ -88,7 +102,7 @@ WITH query AS MATERIALIZED (
     WHERE $7::boolean IS NULL OR (by_title, score, id) < ($7, $8::float8, $9::text)
     ORDER BY by_title DESC, score DESC, id DESC LIMIT $10
 )
-SELECT page.*, m.seq, m.role, m.content_json
+SELECT page.*, m.seq, m.role, left(message_text(m.content_json), $11) AS text
 FROM page LEFT JOIN messages m ON m.tenant_id = page.tenant_id AND m.id = page.message_id
 ORDER BY by_title DESC, score DESC, id DESC"""
 
@@ -104,5 +118,5 @@ def _found(row: asyncpg.Record) -> Found:
         message_id=row["message_id"],
         seq=row["seq"],
         role=row["role"],
-        text=text_of(to_content(row["content_json"])),
+        text=row["text"] or "",
     )

@@ -20,12 +20,13 @@ from triplane.adapters.postgres.turn_rows import (
     to_opened,
     to_record,
 )
-from triplane.adapters.postgres.usage import call_columns
+from triplane.adapters.postgres.usage import REST, call_columns
 from triplane.domain.completion import text_of
 from triplane.domain.conversation import (
     OpenedTurn,
     Principal,
     StoredMessage,
+    TurnCall,
     TurnDetails,
     TurnRecord,
     UsageEvent,
@@ -42,11 +43,15 @@ _Saved = tuple[HeldTurn, str | None, int]
 
 
 class PostgresTurns:
-    """`TurnStore` on PostgreSQL."""
+    """`TurnStore` on PostgreSQL. `aclose` when no turn runs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._renewals = Batches(self._renew_all, GATHER_S)
+
+    async def aclose(self) -> None:
+        """Wait for the renewals that are being written."""
+        await self._renewals.aclose()
 
     async def open(self, who: Principal, new: NewTurn) -> OpenedTurn:
         row = await self._database.fetchrow(_OPEN, *_open_arguments(who, new))
@@ -140,8 +145,9 @@ class PostgresTurns:
     async def details(self, who: Principal, turn_id: str) -> TurnDetails:
         """`RunningTurns`."""
         rows = await self._database.fetch(_CALLS, who.tenant_id, who.user_id, turn_id)
-        calls = [to_call(row) for row in rows]
-        return TurnDetails(record=await self.get(who, turn_id), calls=calls)
+        calls = [TurnCall(call=to_call(row), is_last=row["is_last"]) for row in rows]
+        cost = rows[0]["cost_of_all"] if rows else 0
+        return TurnDetails(record=await self.get(who, turn_id), calls=calls, cost=cost)
 
     async def running(
         self, who: Principal, conversation_id: str | None, after: str | None, limit: int
@@ -225,9 +231,17 @@ _RUNNING = f"""{_RECORD} AND t.state = 'streaming' AND ($3::text IS NULL OR t.co
 ORDER BY t.created_at DESC, t.id DESC LIMIT $5"""
 
 
-_CALLS = """
-SELECT attempt, route, replica, prompt_tokens, completion_tokens, cached_tokens, cost FROM usage_events
-WHERE tenant_id = $1 AND user_id = $2 AND turn_id = $3 ORDER BY created_at, attempt, id LIMIT 100"""
+# The ids of one completion's calls differ in the attempt (`call_usage_id`); what it is billed later is added.
+_CALLS = f"""
+SELECT attempt, min(route) AS route, min(replica) AS replica, sum(prompt_tokens)::bigint AS prompt_tokens,
+    sum(completion_tokens)::bigint AS completion_tokens, sum(cached_tokens)::bigint AS cached_tokens,
+    sum(cost)::bigint AS cost, (sum(sum(cost)) OVER ())::bigint AS cost_of_all,
+    attempt = max(attempt) OVER (PARTITION BY completion) AS is_last
+FROM (
+    SELECT *, regexp_replace(id, '_[0-9]+({REST})?$', '') AS completion FROM usage_events
+    WHERE tenant_id = $1 AND user_id = $2 AND turn_id = $3
+) billed
+GROUP BY completion, attempt ORDER BY min(created_at), completion, attempt LIMIT 100"""
 
 
 def _reused() -> IdempotencyKeyReused:

@@ -11,6 +11,13 @@ GATHER_S = 0.02
 answer that has ended. A turn's bill is written with its end."""
 
 
+REST = "_rest"
+"""Ends the id of what a call, billed once already, turned out to have cost besides."""
+
+IS_REQUEST = f"e.attempt = 1 AND e.id NOT LIKE '%\\{REST}'"
+"""Of a row `e`: the one for which a completion counts as a request."""
+
+
 class PostgresUsage:
     """`UsageStore` on PostgreSQL. Events of one moment are one statement. `aclose` when nobody records."""
 
@@ -79,11 +86,11 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
 ON CONFLICT (tenant_id, id) DO NOTHING
 RETURNING id"""
 
-_RECORD_REST = """
+_RECORD_REST = f"""
 INSERT INTO usage_events (tenant_id, id, user_id, api_key_id, conversation_id, turn_id, request_id, model,
     attempt, route, replica, prompt_tokens, completion_tokens, cached_tokens, cost)
-SELECT known.tenant_id, known.id || '_rest', user_id, api_key_id, conversation_id, turn_id, request_id, model,
-    known.attempt, known.route, known.replica, greatest(0, call.prompt - prompt_tokens),
+SELECT known.tenant_id, known.id || '{REST}', user_id, api_key_id, conversation_id, turn_id, request_id,
+    model, known.attempt, known.route, known.replica, greatest(0, call.prompt - prompt_tokens),
     greatest(0, call.completion - completion_tokens), greatest(0, call.cached - cached_tokens),
     greatest(0, call.cost - known.cost)
 FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],

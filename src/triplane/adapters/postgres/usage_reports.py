@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from triplane.adapters.postgres.pool import Database
+from triplane.adapters.postgres.usage import IS_REQUEST
+from triplane.domain.errors import InvalidRequest
 from triplane.orchestration.accounts.administration_ports import UsageDimension, UsageRow
 
 MOST_ROWS = 20_000
@@ -30,6 +32,10 @@ class PostgresUsageReports:
         rows = await self._database.fetch(
             _sql(by, of_user=user_id is not None), tenant_id, begin, end, user_id
         )
+        if len(rows) > MOST_ROWS:
+            raise InvalidRequest(
+                f"This report has more than {MOST_ROWS:,} rows: ask for fewer days or dimensions.", param="by"
+            )
         return [UsageRow(**row) for row in rows]
 
 
@@ -43,7 +49,7 @@ def _sql(by: Sequence[UsageDimension], *, of_user: bool) -> str:
     places = ", ".join(str(place) for place in range(1, len(known) + 1))
     return f"""
 SELECT {columns}
-    count(*) FILTER (WHERE e.attempt = 1 AND e.id NOT LIKE '%\\_rest') AS requests,
+    count(*) FILTER (WHERE {IS_REQUEST}) AS requests,
     coalesce(sum(e.prompt_tokens), 0)::bigint AS input_tokens,
     coalesce(sum(e.cached_tokens), 0)::bigint AS cached_tokens,
     coalesce(sum(e.completion_tokens), 0)::bigint AS output_tokens,
@@ -53,4 +59,4 @@ FROM usage_events e
 WHERE e.tenant_id = $1 AND e.created_at >= $2 AND e.created_at < $3
     AND {"e.user_id = $4" if of_user else "$4::text IS NULL"}
 {f"GROUP BY {places} ORDER BY {places}" if known else ""}
-LIMIT {MOST_ROWS}"""
+LIMIT {MOST_ROWS + 1}"""

@@ -1,19 +1,7 @@
-"""Deleting what a user has written. `_DELETED` names every table with rows of a conversation."""
+"""Deleting what a user has written; `remove_conversations` of `0007_history.sql` names the tables."""
 
 from triplane.adapters.postgres.pool import Database
-from triplane.orchestration.accounts.administration_ports import HiddenData
-
-_OF_CHOSEN = "WHERE tenant_id = $1 AND conversation_id = ANY($2::text[])"
-
-_DELETED = {
-    "shares": f"DELETE FROM shares {_OF_CHOSEN}",
-    "search_entries": f"DELETE FROM search_entries {_OF_CHOSEN}",
-    "summaries": f"DELETE FROM summaries {_OF_CHOSEN}",
-    "messages": f"DELETE FROM messages {_OF_CHOSEN}",
-    "turns": f"DELETE FROM turns {_OF_CHOSEN}",
-    "conversations": "DELETE FROM conversations WHERE tenant_id = $1 AND id = ANY($2::text[])",
-}
-"""In this order, for some conversations `$2` of the tenant `$1`: a table comes before those it refers to."""
+from triplane.orchestration.accounts.administration_ports import DeletedConversations, HiddenData
 
 _DELETED_AT_LAST = {
     "projects": "DELETE FROM projects WHERE tenant_id = $1 AND user_id = $2",
@@ -31,9 +19,9 @@ class PostgresUserData:
         self._database = database
 
     async def hide(self, tenant_id: str, user_id: str) -> HiddenData:
-        async with self._database.connection() as connection, connection.transaction():
-            hidden = await connection.fetch(_HIDE, tenant_id, user_id)
-            stopping = await connection.fetch(STOP_TURNS, tenant_id, user_id)
+        # Not in one transaction: an ending turn locks its own row and then its conversation's.
+        hidden = await self._database.fetch(_HIDE, tenant_id, user_id)
+        stopping = await self._database.fetch(STOP_TURNS, tenant_id, user_id)
         return HiddenData(
             conversation_ids=[row["id"] for row in hidden], turn_ids=[row["id"] for row in stopping]
         )
@@ -41,16 +29,12 @@ class PostgresUserData:
     async def has_running(self, tenant_id: str, user_id: str) -> bool:
         return bool(await self._database.fetchval(_HAS_RUNNING, tenant_id, user_id))
 
-    async def delete_some(self, tenant_id: str, user_id: str, limit: int) -> dict[str, int]:
+    async def delete_some(self, tenant_id: str, user_id: str, limit: int) -> DeletedConversations:
         async with self._database.connection() as connection, connection.transaction():
             rows = await connection.fetch(_SOME_HIDDEN, tenant_id, user_id, limit)
-            chosen = [row["id"] for row in rows]
-            if not chosen:
-                return {}
-            return {
-                name: _count(await connection.execute(sql, tenant_id, chosen))
-                for name, sql in _DELETED.items()
-            }
+            ids = [row["id"] for row in rows]
+            counts = await connection.fetch(_REMOVE, [tenant_id] * len(ids), ids)
+        return DeletedConversations(ids=ids, rows={row["name"]: row["rows"] for row in counts})
 
     async def delete_rest(self, tenant_id: str, user_id: str) -> dict[str, int]:
         async with self._database.connection() as connection, connection.transaction():
@@ -77,6 +61,9 @@ SELECT EXISTS (
 _SOME_HIDDEN = """
 SELECT id FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND deleted_at IS NOT NULL
 ORDER BY id LIMIT $3 FOR UPDATE"""
+
+
+_REMOVE = "SELECT name, rows FROM remove_conversations($1, $2)"
 
 
 def _count(tag: str) -> int:

@@ -144,6 +144,13 @@ class HiddenData(msgspec.Struct, frozen=True, kw_only=True):
     turn_ids: list[str]
 
 
+class DeletedConversations(msgspec.Struct, frozen=True, kw_only=True):
+    """Conversations that are gone, and how many rows of each kind went with them."""
+
+    ids: list[str]
+    rows: dict[str, int]
+
+
 class UserDataStore(Protocol):
     """A user's data, in steps that may be taken again after a crash."""
 
@@ -151,8 +158,8 @@ class UserDataStore(Protocol):
 
     async def has_running(self, tenant_id: str, user_id: str) -> bool: ...
 
-    async def delete_some(self, tenant_id: str, user_id: str, limit: int) -> dict[str, int]:
-        """Remove so many hidden conversations with all that is theirs; rows by kind, empty when done."""
+    async def delete_some(self, tenant_id: str, user_id: str, limit: int) -> DeletedConversations:
+        """Remove so many hidden conversations with all that is theirs; none are left when none were."""
         ...
 
     async def delete_rest(self, tenant_id: str, user_id: str) -> dict[str, int]:
@@ -188,5 +195,8 @@ class UsageReports(Protocol):
         last: date,
         by: Sequence[UsageDimension],
     ) -> list[UsageRow]:
-        """From the day `first` to `last`, both included, in UTC; of one user, or of the whole tenant."""
+        """From the day `first` to `last`, both included, in UTC; of one user, or of the whole tenant.
+
+        Raises InvalidRequest where that is too many rows.
+        """
         ...

@@ -1,6 +1,6 @@
 """Deleting all that a user has written. The account stays, and so does the bill.
 
-First everything is hidden and running turns are told to stop, together; then rows go in portions, each in a
+First everything is hidden, then running turns are told to stop; then rows go in portions, each in a
 transaction of its own, so that it never takes long and a crash leaves nothing that a second call, or the
 purge of tombstones, doesn't finish.
 """
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from triplane.domain.conversation import Principal
 from triplane.orchestration.accounts.administration_ports import UserDataStore
 from triplane.orchestration.announcing import Announcer, announce_conversation
+from triplane.orchestration.history_ports import HotWindow
 
 StopTurns = Callable[[Sequence[str]], Awaitable[None]]
 """Tell whoever runs these turns to stop them now."""
@@ -25,7 +26,7 @@ _MOST_ANNOUNCED = 1000
 
 
 async def delete_data(
-    who: Principal, store: UserDataStore, stop: StopTurns, announcer: Announcer
+    who: Principal, store: UserDataStore, hot: HotWindow, stop: StopTurns, announcer: Announcer
 ) -> dict[str, int]:
     """How many rows of each kind are gone. What is begun meanwhile stays. Raises StoreUnavailable."""
     tenant_id, user_id = who.tenant_id, who.user_id
@@ -36,8 +37,10 @@ async def delete_data(
             break
         await asyncio.sleep(_ASK_AGAIN_S)
     counts: Counter[str] = Counter()
-    while gone := await store.delete_some(tenant_id, user_id, PORTION):
-        counts.update(gone)
+    while (gone := await store.delete_some(tenant_id, user_id, PORTION)).ids:
+        counts.update(gone.rows)
+        for conversation_id in gone.ids:
+            await hot.drop(tenant_id, conversation_id)
     counts.update(await store.delete_rest(tenant_id, user_id))
     for conversation_id in hidden.conversation_ids[:_MOST_ANNOUNCED]:
         announce_conversation(announcer, who, "conversation.deleted", conversation_id)

@@ -21,16 +21,16 @@ class LastSeen:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._noted: dict[str, float] = {}
-        self._pending: set[str] = set()
+        self._noted: dict[tuple[str, str], float] = {}
+        self._pending: set[tuple[str, str]] = set()
 
-    def note(self, session_id: str) -> None:
-        now = self._clock()
-        if now - self._noted.get(session_id, -NOTE_EVERY_S) < NOTE_EVERY_S or len(self._pending) >= MOST:
+    def note(self, tenant_id: str, session_id: str) -> None:
+        session, now = (tenant_id, session_id), self._clock()
+        if now - self._noted.get(session, -NOTE_EVERY_S) < NOTE_EVERY_S or len(self._pending) >= MOST:
             return
-        self._noted.pop(session_id, None)
-        self._noted[session_id] = now
-        self._pending.add(session_id)
+        self._noted.pop(session, None)
+        self._noted[session] = now
+        self._pending.add(session)
         if len(self._noted) > MOST:
             del self._noted[next(iter(self._noted))]
 

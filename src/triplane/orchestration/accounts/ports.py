@@ -88,8 +88,8 @@ class AccountStore(Protocol):
         """All but the one that `who` came with; how many there were."""
         ...
 
-    async def note_seen(self, session_ids: Sequence[str]) -> None:
-        """These sessions were used just now."""
+    async def note_seen(self, sessions: Sequence[tuple[str, str]]) -> None:
+        """These sessions, each by its tenant's id and its own, were used just now."""
         ...
 
     async def add_api_key(self, who: Principal, key: ApiKey, secret_sha256: bytes) -> None: ...

@@ -78,15 +78,11 @@ class Sessions:
             expires_at=expires_at,
         )
 
-    async def find(self, cookie: str) -> User | None:
-        """The user of a cookie that we signed and whose session is neither expired nor ended."""
-        session_id = self._session_id(cookie)
-        return await self.store.find_session(session_id) if session_id else None
-
     async def principal(self, cookie: str) -> Principal | None:
-        """As `find`, with the session that they came with."""
-        user = await self.find(cookie)
-        return principal_of(user, self._session_id(cookie)) if user else None
+        """Whose cookie that is, if we signed it and its session is neither expired nor ended."""
+        session_id = self._session_id(cookie)
+        user = await self.store.find_session(session_id) if session_id else None
+        return principal_of(user, session_id) if user else None
 
     async def end(self, cookie: str) -> None:
         session_id = self._session_id(cookie)

@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from triplane.domain.conversation import Principal
-from triplane.domain.errors import InvalidRequest, NotFound
+from triplane.domain.errors import Conflict, InvalidRequest, NotFound
 from triplane.domain.ids import is_id
 from triplane.domain.money import dollars
 from triplane.domain.offers import CatalogueView
@@ -22,15 +22,15 @@ from triplane.orchestration.accounts.administration_ports import (
     UserDataStore,
 )
 from triplane.orchestration.accounts.data_deletion import StopTurns, delete_data
+from triplane.orchestration.accounts.user_rules import PlanName, UserName, require_plan, require_user_name
 from triplane.orchestration.bff.administrators import AdminDoor, actor_of
 from triplane.orchestration.bff.deps import AppDeps, Deps
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.my_sessions import seconds
 from triplane.orchestration.bff.pages import Deleted, Page, page_of
 from triplane.orchestration.bff.request import StrictRequest
+from triplane.orchestration.history_ports import HotWindow
 
-UserName = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-PlanName = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
 _NO_STORE = {"cache-control": "no-store"}
 
 
@@ -81,6 +81,7 @@ class LinkObject(msgspec.Struct, frozen=True, kw_only=True):
 class AdministrationDeps:
     users: UserAdministration
     data: UserDataStore
+    hot_window: HotWindow
     stop: StopTurns
     door: AdminDoor
     catalogue: Callable[[], Awaitable[CatalogueView]]
@@ -121,7 +122,7 @@ def admin_user_handlers(administration: AdministrationDeps) -> list[HTTPRouteHan
         request: StrictRequest, deps: Deps, data: JSONBody[NewUser]
     ) -> Response[UserWithLink]:
         await door.admit(request)
-        name = _require_name(data.name)
+        name = require_user_name(data.name)
         await _require_plan(data.plan, administration)
         made = await users.add(actor_of(request), name, data.is_admin, data.plan)
         link = await _link(request, deps, made)
@@ -158,7 +159,7 @@ def admin_user_handlers(administration: AdministrationDeps) -> list[HTTPRouteHan
         if data.plan is not msgspec.UNSET:
             await _require_plan(data.plan, administration)
         change = UserChange(
-            name=data.name if data.name is msgspec.UNSET else _require_name(data.name),
+            name=data.name if data.name is msgspec.UNSET else require_user_name(data.name),
             is_admin=data.is_admin,
             plan=data.plan,
             disabled=data.disabled,
@@ -196,11 +197,21 @@ def admin_user_handlers(administration: AdministrationDeps) -> list[HTTPRouteHan
         stopping = await users.change(actor, _require_id(user_id), UserChange(disabled=True))
         await administration.stop(stopping)
         gone = Principal(tenant_id=tenant_id, user_id=user_id)
-        await delete_data(gone, administration.data, administration.stop, deps.announcer)
-        await users.remove(actor, user_id)
+        await _delete_data(gone, administration, deps)
+        try:
+            await users.remove(actor, user_id)
+        except Conflict:  # what was under way when they were disabled has written something
+            await _delete_data(gone, administration, deps)
+            await users.remove(actor, user_id)
         return Deleted(id=user_id, object="user.deleted")
 
     return [list_users, create_user, retrieve_user, change_user, create_link, delete_user]
+
+
+async def _delete_data(gone: Principal, administration: AdministrationDeps, deps: AppDeps) -> None:
+    await delete_data(
+        gone, administration.data, administration.hot_window, administration.stop, deps.announcer
+    )
 
 
 def present_user(managed: ManagedUser) -> UserObject:
@@ -231,18 +242,9 @@ async def _link(request: StrictRequest, deps: AppDeps, managed: ManagedUser) -> 
     )
 
 
-def _require_name(name: str) -> str:
-    if not name.strip() or not name.isprintable():
-        raise InvalidRequest("Give the user a name of printable characters.", param="name")
-    return name.strip()
-
-
 async def _require_plan(plan: str | None, administration: AdministrationDeps) -> None:
-    if plan is None:
-        return
-    known = [each.id for each in (await administration.catalogue()).plans]
-    if plan not in known:
-        raise InvalidRequest(f"plan: there are {', '.join(known)}.", param="plan")
+    if plan is not None:
+        require_plan(plan, [each.id for each in (await administration.catalogue()).plans])
 
 
 def _require_id(user_id: str) -> str:

@@ -35,8 +35,9 @@ def authentication_hook(deps: AppDeps) -> Callable[[Request[Any, Any, Any]], Awa
         authenticated = await authenticate(deps.sessions, deps.api_keys, authorization, cookie)
         if authenticated.by == "session" and request.method not in _SAFE_METHODS:
             refuse_foreign_page(headers)
-        if session_id := authenticated.principal.session_id:
-            deps.last_seen.note(session_id)
+        who = authenticated.principal
+        if who.session_id:
+            deps.last_seen.note(who.tenant_id, who.session_id)
         set_authenticated(request.scope, authenticated, deps.streams)
 
     return before

@@ -13,6 +13,7 @@ from triplane.domain.completion import Flow, Sampling
 from triplane.domain.conversation import OpenedTurn
 from triplane.domain.errors import NotFound
 from triplane.domain.ids import is_id, new_id
+from triplane.domain.limits import TokenLimit
 from triplane.orchestration.accounts.plans import PlanOf, everybody_default
 from triplane.orchestration.bff.answers import identity_of_turn
 from triplane.orchestration.bff.errors import documented
@@ -30,7 +31,7 @@ from triplane.orchestration.branching_ports import BranchStore
 from triplane.orchestration.following import FollowDeps
 from triplane.orchestration.turn import TurnDeps
 from triplane.wire.answers import Identity
-from triplane.wire.chat_completions import ChatCompletion, RequestId, StreamOptions, TokenLimit
+from triplane.wire.chat_completions import ChatCompletion, RequestId, StreamOptions
 
 
 @dataclass(frozen=True, kw_only=True)

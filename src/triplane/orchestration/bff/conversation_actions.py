@@ -12,9 +12,9 @@ from triplane.domain.errors import InvalidRequest
 from triplane.orchestration.announcing import announce_marks
 from triplane.orchestration.bff.conversations import (
     ConversationObject,
+    changed_project,
     known_conversation,
     present_conversation,
-    require_project_id,
 )
 from triplane.orchestration.bff.deps import Deps
 from triplane.orchestration.bff.errors import documented
@@ -66,7 +66,7 @@ async def restore_conversation(
 async def change_conversations(request: StrictRequest, deps: Deps, data: JSONBody[BulkChange]) -> BulkOutcome:
     if (data.action == "move") != (data.project_id is not msgspec.UNSET):
         raise InvalidRequest("project_id goes with move, and move with project_id.", param="project_id")
-    ids, project_id = list(dict.fromkeys(data.ids)), require_project_id(data.project_id or None)
+    ids, project_id = list(dict.fromkeys(data.ids)), changed_project(data.project_id) or None
     who = request.principal
     changed = await deps.conversations.change_many(who, ids, data.action, project_id)
     for each in changed:

@@ -8,27 +8,21 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from triplane.domain.completion import Content, Message, Role, TextPart, ToolCall
-from triplane.domain.conversation import Conversation, ConversationSettings, StoredMessage
+from triplane.domain.conversation import Conversation, ConversationSettings, Metadata, StoredMessage
 from triplane.domain.errors import InvalidRequest, NotFound
 from triplane.domain.events import FinishReason, TurnStatus
 from triplane.domain.ids import is_id
+from triplane.orchestration import conversation_ports
 from triplane.orchestration.announcing import announce_conversation, announce_marks
 from triplane.orchestration.bff.deps import Deps
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.pages import Deleted, Page, page_of
 from triplane.orchestration.bff.request import StrictRequest
-from triplane.orchestration.conversation_ports import Marks, Place, Which
-from triplane.wire.chat_completions import TokenLimit
 
 _LARGEST_SEQ = 2**31 - 1
 
 Title = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-Metadata = Annotated[
-    dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]],
-    msgspec.Meta(max_length=16),
-]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
-Instructions = Annotated[str, msgspec.Meta(max_length=8000)]
 
 
 class InputText(msgspec.Struct, frozen=True, tag="input_text", forbid_unknown_fields=True):
@@ -50,14 +44,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     content: Text | Annotated[list[InputText | OutputText], msgspec.Meta(min_length=1)]
 
 
-class WireSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class WireSettings(ConversationSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What holds for every turn of the conversation that doesn't say otherwise."""
-
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    max_tokens: TokenLimit | None = None
-    instructions: Instructions | None = None
 
 
 class NewConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,10 +124,10 @@ async def create_conversation(
         _title(new.title),
         new.metadata or {},
         messages,
-        Place(
+        conversation_ports.NewConversation(
             project_id=require_project_id(new.project_id),
             temporary=new.temporary,
-            settings=_settings_of(new.settings) or ConversationSettings(),
+            settings=new.settings or ConversationSettings(),
         ),
     )
     if not created.temporary:
@@ -167,7 +155,7 @@ async def list_conversations(
     """Those that aren't archived, of all projects. `project_id=none`: of no project."""
     if after is not None and not is_id("conv", after):
         raise InvalidRequest("after: this is not the id of a conversation.", param="after")
-    which = Which(
+    which = conversation_ports.ConversationFilter(
         archived=archived,
         pinned=pinned,
         project_id=msgspec.UNSET if project_id is None else None if project_id == "none" else project_id,
@@ -209,11 +197,11 @@ async def update_conversation(
         _title(data.title),
         data.metadata,
         data.active_leaf,
-        Marks(
+        conversation_ports.ConversationChange(
             pinned=data.pinned,
             archived=data.archived,
-            project_id=data.project_id and require_project_id(data.project_id),
-            settings=_settings_of(data.settings),
+            project_id=changed_project(data.project_id),
+            settings=data.settings,
         ),
     )
     announce_marks(deps.announcer, request.principal, "conversation.updated", changed)
@@ -275,8 +263,9 @@ def require_project_id(project_id: str | None) -> str | None:
     return project_id
 
 
-def _settings_of(settings: WireSettings | None) -> ConversationSettings | None:
-    return None if settings is None else ConversationSettings(**msgspec.structs.asdict(settings))
+def changed_project(project_id: str | msgspec.UnsetType | None) -> str | msgspec.UnsetType | None:
+    """None takes a conversation out of its project; no other value does. Raises NotFound."""
+    return msgspec.UNSET if project_id is msgspec.UNSET else require_project_id(project_id)
 
 
 def _title(title: str | None) -> str | None:

@@ -13,6 +13,7 @@ from triplane.orchestration.bff.administrators import actor_of
 from triplane.orchestration.bff.deps import Deps
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.request import StrictRequest
+from triplane.orchestration.history_ports import HotWindow
 
 
 class DeleteData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +30,7 @@ class DataDeleted(msgspec.Struct, frozen=True, kw_only=True):
     shares: int = 0
 
 
-def my_data_handlers(store: UserDataStore, stop: StopTurns) -> list[HTTPRouteHandler]:
+def my_data_handlers(store: UserDataStore, hot: HotWindow, stop: StopTurns) -> list[HTTPRouteHandler]:
     @post(
         "/v1/me/delete_data",
         operation_id="deleteMyData",
@@ -41,7 +42,7 @@ def my_data_handlers(store: UserDataStore, stop: StopTurns) -> list[HTTPRouteHan
     async def delete_my_data(request: StrictRequest, deps: Deps, data: JSONBody[DeleteData]) -> DataDeleted:
         """The account stays, and so does what was used. Running answers are stopped."""
         who = request.principal
-        counts = await delete_data(who, store, stop, deps.announcer)
+        counts = await delete_data(who, store, hot, stop, deps.announcer)
         deleted = DataDeleted(
             conversations=counts.get("conversations", 0),
             messages=counts.get("messages", 0),

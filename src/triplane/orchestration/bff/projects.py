@@ -7,10 +7,10 @@ from litestar import HttpMethod, delete, get, post, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
+from triplane.domain.conversation import Instructions
 from triplane.domain.errors import InvalidRequest, NotFound
 from triplane.domain.ids import is_id
 from triplane.orchestration.announcing import Announcer, announce_project
-from triplane.orchestration.bff.conversations import Instructions
 from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.pages import Deleted, Page, page_of
 from triplane.orchestration.bff.request import StrictRequest

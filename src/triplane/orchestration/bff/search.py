@@ -1,5 +1,6 @@
 """`GET /v1/search`: conversations by the words in them."""
 
+import asyncio
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Literal
@@ -16,7 +17,7 @@ from triplane.orchestration.bff.errors import documented
 from triplane.orchestration.bff.request import StrictRequest
 from triplane.orchestration.searching import (
     Found,
-    Place,
+    SearchCursor,
     SearchQuery,
     SearchStore,
     Segment,
@@ -68,33 +69,38 @@ def search_handlers(search: SearchStore) -> list[HTTPRouteHandler]:
         if project_id not in (None, "none") and not is_id("proj", project_id or ""):
             raise InvalidRequest("project_id: this is not the id of a project.", param="project_id")
         query = SearchQuery(text=q, project_id=project_id, include_archived=include_archived)
-        place = None if after is None else _place(after)
-        found, at = await search.search(request.principal, query, place, limit + 1)
+        cursor = None if after is None else _read_cursor(after)
+        found, at = await search.search(request.principal, query, cursor, limit + 1)
         last = found[limit - 1] if len(found) > limit else None
-        following = last and Place(
+        following = last and SearchCursor(
             at=at, by_title=last.by_title, score=last.score, conversation_id=last.conversation_id
         )
         return SearchResults(
-            data=[_present(each, q) for each in found[:limit]],
-            next=_cursor(following) if following else None,
+            data=await asyncio.to_thread(_present_all, found[:limit], q),
+            next=_written(following) if following else None,
         )
 
     return [search_conversations]
 
 
-def _cursor(place: Place) -> str:
-    return urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+def _written(cursor: SearchCursor) -> str:
+    return urlsafe_b64encode(msgspec.json.encode(cursor)).decode().rstrip("=")
 
 
-def _place(cursor: str) -> Place:
+def _read_cursor(after: str) -> SearchCursor:
     try:
-        raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        place = msgspec.json.decode(raw, type=Place)
-        if place.at.tzinfo is None or not is_id("conv", place.conversation_id):
+        raw = urlsafe_b64decode(after + "=" * (-len(after) % 4))
+        cursor = msgspec.json.decode(raw, type=SearchCursor)
+        if cursor.at.tzinfo is None or not is_id("conv", cursor.conversation_id):
             raise ValueError
     except (ValueError, binascii.Error, msgspec.DecodeError):
         raise InvalidRequest("after: this is no cursor of a search.", param="after") from None
-    return place
+    return cursor
+
+
+def _present_all(found: list[Found], query: str) -> list[SearchHit]:
+    """Blocks: a hundred long messages are work."""
+    return [_present(each, query) for each in found]
 
 
 def _present(found: Found, query: str) -> SearchHit:

@@ -11,6 +11,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from triplane.domain.errors import InvalidRequest, NotFound, RateLimited
 from triplane.domain.ids import is_id
 from triplane.domain.secrets import sha256_of
+from triplane.orchestration.bff.administrators import address_of
 from triplane.orchestration.bff.authentication import PUBLIC
 from triplane.orchestration.bff.conversations import known_conversation
 from triplane.orchestration.bff.deps import Deps
@@ -19,8 +20,10 @@ from triplane.orchestration.bff.pages import Deleted, Page, page_of
 from triplane.orchestration.bff.request import StrictRequest
 from triplane.orchestration.sharing import Share, SharedMessage, ShareStore, share_conversation
 
-READS_A_SECOND = 100
-"""How many shares a process reads for people that it doesn't know."""
+READS_A_SECOND = 20
+"""How many shares a process reads for one address that it doesn't know."""
+
+_MOST_ADDRESSES = 1000
 
 _PRIVATE = {
     "cache-control": "no-store",
@@ -120,8 +123,8 @@ def _public(shares: ShareStore) -> list[HTTPRouteHandler]:
         summary="A shared conversation; anybody with its secret may read it",
         responses=documented(404, 429, 503),
     )
-    async def read_shared(secret: FromPath[str]) -> Response[SharedObject]:
-        pace.take()
+    async def read_shared(request: StrictRequest, secret: FromPath[str]) -> Response[SharedObject]:
+        pace.take(address_of(request))
         found = await shares.read(sha256_of(secret))
         shared = SharedObject(
             title=found.title, created_at=int(found.created_at.timestamp()), messages=found.messages
@@ -132,20 +135,23 @@ def _public(shares: ShareStore) -> list[HTTPRouteHandler]:
 
 
 class _Pace:
-    """At most so many a second."""
+    """At most so many a second for each address, of the last so many addresses."""
 
     def __init__(self, a_second: int) -> None:
         self._a_second = a_second
         self._second = 0
-        self._taken = 0
+        self._taken: dict[str, int] = {}
 
-    def take(self) -> None:
+    def take(self, address: str) -> None:
         """Raises RateLimited."""
         second = int(monotonic())
         if second != self._second:
-            self._second, self._taken = second, 0
-        self._taken += 1
-        if self._taken > self._a_second:
+            self._second, self._taken = second, {}
+        taken = self._taken.pop(address, 0) + 1
+        self._taken[address] = taken
+        if len(self._taken) > _MOST_ADDRESSES:
+            del self._taken[next(iter(self._taken))]
+        if taken > self._a_second:
             raise RateLimited("Too many shares are being read right now. Try again shortly.", retry_after_s=1)
 
 

@@ -50,22 +50,27 @@ class WireTurnDetails(WireTurn, frozen=True, kw_only=True):
 
 
 def present_details(details: TurnDetails) -> WireTurnDetails:
-    """A call was abandoned if a later one followed it, or the turn failed."""
-    record, last = details.record, len(details.calls) - 1
+    """A call has answered if it was its completion's last and the turn has text of it."""
+    record, newest = details.record, details.calls[-1] if details.calls else None
     duration = record.ended_at - record.created_at if record.ended_at else None
     return WireTurnDetails(
         **{name: getattr(present_turn(record), name) for name in WireTurn.__struct_fields__},
-        cost=dollars(sum(call.cost for call in details.calls)),
+        cost=dollars(details.cost),
         time_to_first_token_ms=record.time_to_first_token_ms,
         duration_ms=round(duration.total_seconds() * 1000) if duration else None,
         calls=[
-            _present_call(call, is_last=place == last and record.status != "failed")
-            for place, call in enumerate(details.calls)
+            _present_call(
+                each.call,
+                has_answered=record.status != "failed"
+                and each.is_last
+                and (each is newest or each.call.usage.completion_tokens > 0),
+            )
+            for each in details.calls
         ],
     )
 
 
-def _present_call(call: EngineCall, *, is_last: bool) -> WireCall:
+def _present_call(call: EngineCall, *, has_answered: bool) -> WireCall:
     return WireCall(
         route=call.route,
         engine=call.replica,
@@ -74,7 +79,7 @@ def _present_call(call: EngineCall, *, is_last: bool) -> WireCall:
         cached_tokens=call.usage.cached_tokens,
         completion_tokens=call.usage.completion_tokens,
         cost=dollars(call.cost),
-        outcome="answered" if is_last else "abandoned",
+        outcome="answered" if has_answered else "abandoned",
     )
 
 

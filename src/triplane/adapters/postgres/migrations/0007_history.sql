@@ -224,13 +224,14 @@ $$;
 
 -- Messages and titles that can be found. The owner is a word of each row, so that the one index answers for one
 -- person: an underscore keeps it apart from every word of a text. `source_id` is a message's or, for a title, the
--- conversation's own id.
+-- conversation's own id; `ended_at` is when the turn had ended whose answer was indexed.
 CREATE TABLE search_entries (
     tenant_id text NOT NULL,
     source_id text NOT NULL,
     conversation_id text NOT NULL,
     user_id text NOT NULL,
     words tsvector NOT NULL,
+    ended_at timestamptz,
     PRIMARY KEY (tenant_id, source_id)
 );
 
@@ -265,39 +266,56 @@ CREATE FUNCTION message_text(p_content json) RETURNS text LANGUAGE sql IMMUTABLE
     FROM (SELECT replace(p_content::text, '\u0000', '\u0020')::json AS content) c
 $$;
 
--- Index what one user's conversations have gained since they were last indexed: before a search, and by the worker.
--- Turns don't pay for it: to index a message costs as much as to open a turn. What is committed after the first
--- statement has a later updated_at than the one that is noted, and is indexed the next time.
-CREATE FUNCTION index_messages(p_tenant_id text, p_user_id text) RETURNS integer LANGUAGE plpgsql AS $$
+-- Index some of what one user's conversations have gained since they were last indexed: before a search, and by the
+-- worker. Turns don't pay for it: to index a message costs as much as to open a turn. Says whether there may be
+-- more: a call does so little that it ends in time, whatever was imported, and a conversation is noted as searched
+-- with its last message. What is committed after its messages were read has a later updated_at than the one that
+-- is noted, and is indexed the next time.
+CREATE FUNCTION index_messages(p_tenant_id text, p_user_id text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-    v_ids text[];
-    v_seen timestamptz[];
+    c_conversations constant integer := 10;
+    c_messages constant integer := 100;
+    v_conversation record;
+    v_ids text[] := '{}';
+    v_seen timestamptz[] := '{}';
+    v_left integer := c_messages;
+    v_rows integer;
 BEGIN
-    SELECT array_agg(c.id), array_agg(c.updated_at) INTO v_ids, v_seen FROM (
-        SELECT id, updated_at FROM conversations
-        WHERE tenant_id = p_tenant_id AND user_id = p_user_id AND deleted_at IS NULL AND NOT temporary
-          AND (searched_at IS NULL OR searched_at < updated_at)
-        ORDER BY updated_at DESC LIMIT 200
-    ) c;
-    IF v_ids IS NULL THEN
-        RETURN 0;
-    END IF;
-    INSERT INTO search_entries (tenant_id, source_id, conversation_id, user_id, words)
-    SELECT p_tenant_id, m.id, c.id, p_user_id, search_vector(p_user_id, message_text(m.content_json))
-    FROM conversations c
-    JOIN messages m ON m.tenant_id = c.tenant_id AND m.conversation_id = c.id
-    LEFT JOIN search_entries e ON e.tenant_id = m.tenant_id AND e.source_id = m.id
-    LEFT JOIN turns t ON t.tenant_id = m.tenant_id AND t.id = m.turn_id
-    WHERE c.tenant_id = p_tenant_id AND c.id = ANY(v_ids) AND m.status <> 'streaming'
-      AND m.role IN ('user', 'assistant') AND m.content_json IS NOT NULL
-      -- An answer that was continued has grown.
-      AND (e.source_id IS NULL OR (m.role = 'assistant' AND t.ended_at >= c.searched_at))
-    ON CONFLICT (tenant_id, source_id) DO UPDATE SET words = excluded.words;
+    -- Two searches of one person don't do the same twice.
+    PERFORM pg_advisory_xact_lock(hashtextextended('search ' || p_user_id, 0));
+    FOR v_conversation IN
+        SELECT c.id, c.updated_at FROM conversations c
+        WHERE c.tenant_id = p_tenant_id AND c.user_id = p_user_id AND c.deleted_at IS NULL AND NOT c.temporary
+          AND (c.searched_at IS NULL OR c.searched_at < c.updated_at)
+        ORDER BY c.updated_at DESC LIMIT c_conversations
+        FOR KEY SHARE  -- whoever removes it waits, and then removes these entries too
+    LOOP
+        INSERT INTO search_entries (tenant_id, source_id, conversation_id, user_id, words, ended_at)
+        SELECT p_tenant_id, new.id, v_conversation.id, p_user_id,
+            search_vector(p_user_id, message_text(new.content_json)), new.ended_at
+        FROM (
+            SELECT m.id, m.content_json, CASE WHEN m.role = 'assistant' THEN t.ended_at END AS ended_at
+            FROM messages m
+            LEFT JOIN search_entries e ON e.tenant_id = m.tenant_id AND e.source_id = m.id
+            LEFT JOIN turns t ON t.tenant_id = m.tenant_id AND t.id = m.turn_id
+            WHERE m.tenant_id = p_tenant_id AND m.conversation_id = v_conversation.id
+              AND m.status <> 'streaming' AND m.role IN ('user', 'assistant') AND m.content_json IS NOT NULL
+              -- An answer that was continued has grown, and ended anew.
+              AND (e.source_id IS NULL OR (m.role = 'assistant' AND t.ended_at IS DISTINCT FROM e.ended_at))
+            ORDER BY m.seq LIMIT v_left
+        ) new
+        ON CONFLICT (tenant_id, source_id) DO UPDATE SET words = excluded.words, ended_at = excluded.ended_at;
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_left := v_left - v_rows;
+        EXIT WHEN v_left = 0;
+        v_ids := v_ids || v_conversation.id;
+        v_seen := v_seen || v_conversation.updated_at;
+    END LOOP;
     UPDATE conversations c SET searched_at = seen.at
     FROM unnest(v_ids, v_seen) AS seen (id, at)
     WHERE c.tenant_id = p_tenant_id AND c.id = seen.id
       AND (c.searched_at IS NULL OR c.searched_at < seen.at);
-    RETURN cardinality(v_ids);
+    RETURN v_left = 0 OR cardinality(v_ids) = c_conversations;
 END;
 $$;
 
@@ -322,15 +340,45 @@ INSERT INTO search_entries (tenant_id, source_id, conversation_id, user_id, word
 SELECT c.tenant_id, c.id, c.id, c.user_id, search_vector(c.user_id, c.title)
 FROM conversations c WHERE c.title IS NOT NULL AND c.deleted_at IS NULL;
 
--- Remove conversations whose time has run out, with all that hangs on them but the bill. Those in which a turn
--- runs wait for it.
+-- Remove these conversations with all that hangs on them but the bill; how many rows of each table. The list of
+-- such tables is here and nowhere else.
+CREATE FUNCTION remove_conversations(p_tenant_ids text[], p_ids text[])
+RETURNS TABLE (name text, rows bigint) LANGUAGE sql AS $$
+    WITH gone AS (
+        SELECT tenant_id, id FROM unnest(p_tenant_ids, p_ids) AS each (tenant_id, id)
+    ), entries AS (
+        DELETE FROM search_entries x USING gone WHERE x.tenant_id = gone.tenant_id AND x.conversation_id = gone.id
+        RETURNING 1
+    ), told AS (
+        DELETE FROM summaries x USING gone WHERE x.tenant_id = gone.tenant_id AND x.conversation_id = gone.id
+        RETURNING 1
+    ), shared AS (
+        DELETE FROM shares x USING gone WHERE x.tenant_id = gone.tenant_id AND x.conversation_id = gone.id
+        RETURNING 1
+    ), asked AS (
+        DELETE FROM turns x USING gone WHERE x.tenant_id = gone.tenant_id AND x.conversation_id = gone.id
+        RETURNING 1
+    ), said AS (
+        DELETE FROM messages x USING gone WHERE x.tenant_id = gone.tenant_id AND x.conversation_id = gone.id
+        RETURNING 1
+    ), removed AS (
+        DELETE FROM conversations c USING gone WHERE c.tenant_id = gone.tenant_id AND c.id = gone.id
+        RETURNING 1
+    )
+    SELECT 'search_entries', count(*) FROM entries UNION ALL SELECT 'summaries', count(*) FROM told
+    UNION ALL SELECT 'shares', count(*) FROM shared UNION ALL SELECT 'turns', count(*) FROM asked
+    UNION ALL SELECT 'messages', count(*) FROM said UNION ALL SELECT 'conversations', count(*) FROM removed
+$$;
+
+-- Remove conversations whose time has run out. Those in which a turn runs wait for it.
 CREATE FUNCTION purge_conversations(p_deleted_kept interval, p_temporary_kept interval, p_limit integer)
 RETURNS TABLE (tenant_id text, id text) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
+    v_tenant_ids text[];
     v_ids text[];
 BEGIN
-    SELECT array_agg(c.tenant_id || ' ' || c.id) INTO v_ids FROM (
+    SELECT array_agg(c.tenant_id), array_agg(c.id) INTO v_tenant_ids, v_ids FROM (
         SELECT c.tenant_id, c.id FROM conversations c
         WHERE (c.deleted_at < clock_timestamp() - p_deleted_kept
             OR (c.temporary AND c.updated_at < clock_timestamp() - p_temporary_kept))
@@ -338,21 +386,7 @@ BEGIN
             AND t.state = 'streaming')
         LIMIT p_limit FOR UPDATE SKIP LOCKED
     ) c;
-    RETURN QUERY
-    WITH gone AS (
-        SELECT split_part(each, ' ', 1) AS tenant_id, split_part(each, ' ', 2) AS id FROM unnest(v_ids) AS each
-    ), entries AS (
-        DELETE FROM search_entries x USING gone WHERE x.tenant_id = gone.tenant_id AND x.conversation_id = gone.id
-    ), told AS (
-        DELETE FROM summaries x USING gone WHERE x.tenant_id = gone.tenant_id AND x.conversation_id = gone.id
-    ), shared AS (
-        DELETE FROM shares x USING gone WHERE x.tenant_id = gone.tenant_id AND x.conversation_id = gone.id
-    ), asked AS (
-        DELETE FROM turns x USING gone WHERE x.tenant_id = gone.tenant_id AND x.conversation_id = gone.id
-    ), said AS (
-        DELETE FROM messages x USING gone WHERE x.tenant_id = gone.tenant_id AND x.conversation_id = gone.id
-    )
-    DELETE FROM conversations c USING gone WHERE c.tenant_id = gone.tenant_id AND c.id = gone.id
-    RETURNING c.tenant_id, c.id;
+    PERFORM remove_conversations(v_tenant_ids, v_ids);
+    RETURN QUERY SELECT gone.tenant_id, gone.id FROM unnest(v_tenant_ids, v_ids) AS gone (tenant_id, id);
 END;
 $$;
